@@ -27,7 +27,7 @@ export function parseMoney(text: string): MoneyParse {
 }
 
 /** The shortest plain decimal that is exact: "0.000001", "12.5", "3". */
-export function formatMoney(value: NanoMoney | bigint): string {
+export function formatMoney(value: bigint): string {
   const sign = value < 0n ? "-" : "";
   const abs = value < 0n ? -value : value;
   const fraction = (abs % NANO_PER_UNIT).toString().padStart(9, "0").replace(/0+$/, "");
