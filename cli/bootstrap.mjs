@@ -1,0 +1,68 @@
+#!/usr/bin/env node
+/**
+ * The door of `npm start`, `npm run demo`, `npm test` and the `millrace` command. Plain JavaScript, because it must run on
+ * whatever Node (20 or newer) the machine has: it installs exactly what the lock file says if that is missing, finds a Node
+ * that runs TypeScript natively (the locked platform package, else the machine's own), and hands over to cli/main.ts.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const NODE_MAJOR_MIN = 24;
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+function stop(message) {
+  process.stderr.write(`millrace: ${message}\n`);
+  process.exit(1);
+}
+
+const major = Number(process.versions.node.split(".")[0]);
+if (major < 20) stop(`Node ${process.versions.node} is too old; install Node 20 or newer and run this again.`);
+
+/** `npm ci`, unless the last one was for this very lock file. */
+function install() {
+  const lock = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  const stamp = join(root, "node_modules", ".millrace-lock");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return;
+  process.stderr.write("millrace: installing what package-lock.json says (npm ci) …\n");
+  const npm = process.env.npm_execpath;
+  const [command, args] = npm && /\.c?js$/.test(npm) ? [process.execPath, [npm]] : ["npm", []];
+  const done = spawnSync(command, [...args, "ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    stdio: ["ignore", 2, 2],
+    // The scripts' own npm settings must not leak into the inner npm.
+    env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_(lifecycle|package|command)/.test(name))),
+  });
+  if (done.error) stop(`npm was not found (${done.error.message}); install npm 10 or newer and run this again.`);
+  if (done.status !== 0) stop("npm ci failed; its message is above. Mend that and run this again.");
+  writeFileSync(stamp, lock);
+}
+
+function versionOf(binary) {
+  const asked = spawnSync(binary, ["--version"], { encoding: "utf8" });
+  return asked.status === 0 ? Number(/^v(\d+)/.exec(asked.stdout)?.[1] ?? 0) : 0;
+}
+
+function findNode() {
+  const installed = join(root, "node_modules", ".bin", process.platform === "win32" ? "node.exe" : "node");
+  if (existsSync(installed) && versionOf(installed) >= NODE_MAJOR_MIN) return installed;
+  if (major >= NODE_MAJOR_MIN) return process.execPath;
+  return stop(
+    `this needs Node ${NODE_MAJOR_MIN} or newer to run TypeScript, and npm brought none for ${process.platform}-${process.arch}; ` +
+      `install Node ${NODE_MAJOR_MIN} (you have ${process.versions.node}).`,
+  );
+}
+
+install();
+const node = findNode();
+const child = spawn(node, ["--disable-warning=ExperimentalWarning", join(root, "cli", "main.ts"), ...process.argv.slice(2)], {
+  stdio: "inherit",
+  env: { ...process.env, PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH ?? ""}`, WRANGLER_SEND_METRICS: "false" },
+});
+// A terminal's Ctrl-C reaches the child by itself; a signal sent to this process alone is passed on.
+process.on("SIGINT", () => {});
+for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+child.on("error", (error) => stop(`cannot start ${node}: ${error.message}`));
+child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));

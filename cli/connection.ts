@@ -1,0 +1,63 @@
+/** Which Millrace the command talks to, and as whom: flags, then the environment, then the product running in this folder. */
+import { StateFolder } from "./dev/state.ts";
+
+export type ConnectionFlags = { readonly url?: string; readonly key?: string; readonly state?: string };
+export type Connection = { readonly url: string; readonly key: string };
+
+export class UsageFault extends Error {}
+
+export function resolveConnection(flags: ConnectionFlags, env: NodeJS.ProcessEnv): Connection {
+  const state = new StateFolder(flags.state ?? env["MILLRACE_STATE"] ?? ".millrace");
+  const url = flags.url ?? env["MILLRACE_URL"] ?? state.readRun()?.edge?.url;
+  const key = flags.key ?? env["MILLRACE_KEY"] ?? state.readSecret("dev-key");
+  if (!url) throw new UsageFault("no Millrace is running here; run `npm start`, or name one with --url or MILLRACE_URL.");
+  if (!key) throw new UsageFault("no API key; name one with --key or MILLRACE_KEY.");
+  return { url: url.replace(/\/$/, ""), key };
+}
+
+/** A refusal by the edge, with its problem details. */
+export class ApiFault extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly problem: unknown;
+
+  constructor(status: number, problem: unknown) {
+    const p = (problem ?? {}) as { code?: string; title?: string; detail?: string; error?: { message?: string; code?: string } };
+    super(p.error?.message ?? `${p.title ?? "The request was refused"}${p.detail ? `: ${p.detail}` : ""}`);
+    this.status = status;
+    this.code = p.code ?? p.error?.code ?? "unknown";
+    this.problem = problem;
+  }
+}
+
+/** One request to the edge; throws ApiFault for every status of 400 or more. */
+export async function request(
+  connection: Connection,
+  method: string,
+  path: string,
+  options: { readonly body?: unknown; readonly headers?: Record<string, string>; readonly signal?: AbortSignal } = {},
+): Promise<Response> {
+  const answer = await fetch(`${connection.url}${path}`, {
+    method,
+    headers: {
+      authorization: `Bearer ${connection.key}`,
+      ...(options.body === undefined ? {} : { "content-type": "application/json" }),
+      ...options.headers,
+    },
+    ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+    ...(options.signal ? { signal: options.signal } : {}),
+  }).catch((error: unknown) => {
+    throw new UsageFault(`cannot reach ${connection.url}: ${error instanceof Error ? error.message : String(error)}`);
+  });
+  if (answer.status >= 400) {
+    const text = await answer.text();
+    let problem: unknown = { title: `HTTP ${answer.status}`, detail: text.slice(0, 400) };
+    try {
+      problem = JSON.parse(text);
+    } catch {
+      // Not ours: a proxy's page, say. Its first words stand.
+    }
+    throw new ApiFault(answer.status, problem);
+  }
+  return answer;
+}

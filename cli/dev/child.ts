@@ -1,0 +1,152 @@
+/**
+ * One child process of the running product, in a process group of its own, so that a terminal's Ctrl-C reaches the
+ * supervisor alone and it can stop its children in order.
+ *
+ * Life: starting → up ⇄ (dead → starting) → stopping → gone. `starting` ends when `ready` resolves. A child that dies while
+ * up is started again after a delay that doubles from RESTART_DELAY_MS to RESTART_DELAY_MS_MAX and falls back once the child
+ * has stayed up for RESTART_CALM_MS; with restart off its death is reported through `on_death` and it stays dead.
+ */
+import { spawn, type ChildProcess } from "node:child_process";
+import { createWriteStream, mkdirSync, renameSync, statSync, type WriteStream } from "node:fs";
+import { dirname } from "node:path";
+import { groupAlive, processStarted, signalGroup, type ProcessName } from "./process.ts";
+
+const RESTART_DELAY_MS = 250;
+const RESTART_DELAY_MS_MAX = 10_000;
+const RESTART_CALM_MS = 30_000;
+const KILL_POLL_MS = 25;
+/** A log larger than this at start is set aside as `.old`; one predecessor is kept. */
+const LOG_BYTES_MAX = 16 * 1_048_576;
+
+export type ChildSpec = {
+  readonly name: string;
+  readonly command: readonly [string, ...string[]];
+  readonly cwd: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log_file: string;
+  /** Resolves when the child serves; rejects with one clear line when it will not. `line` reads the child's stdout. */
+  readonly ready: (io: ChildIo) => Promise<void>;
+  readonly restart: boolean;
+  readonly on_up: (process: ProcessName) => void;
+  readonly on_death: (message: string) => void;
+};
+
+export type ChildIo = {
+  /** Resolves with the first line of stdout that `match` accepts. */
+  line(match: (line: string) => boolean): Promise<string>;
+  /** Rejects when the child has ended. */
+  readonly ended: Promise<never>;
+};
+
+export class Child {
+  readonly #spec: ChildSpec;
+  #process: ChildProcess | null = null;
+  #log: WriteStream;
+  #stopping = false;
+  #delay_ms = RESTART_DELAY_MS;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(spec: ChildSpec) {
+    this.#spec = spec;
+    mkdirSync(dirname(spec.log_file), { recursive: true });
+    try {
+      if (statSync(spec.log_file).size > LOG_BYTES_MAX) renameSync(spec.log_file, `${spec.log_file}.old`);
+    } catch {
+      // No log yet.
+    }
+    this.#log = createWriteStream(spec.log_file, { flags: "a" });
+  }
+
+  /** Starts the child and resolves when it serves. */
+  async start(): Promise<void> {
+    const { command, cwd, env, name } = this.#spec;
+    const born_ms = Date.now();
+    const child = spawn(command[0], command.slice(1), { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = child;
+    const waiting = new Set<{ match: (line: string) => boolean; resolve: (line: string) => void }>();
+    const last_lines: string[] = [];
+    let rest = "";
+    const take = (chunk: Buffer): void => {
+      this.#log.write(chunk);
+      rest += chunk.toString("utf8");
+      const lines = rest.split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        if (line.trim()) last_lines.push(line);
+        if (last_lines.length > 5) last_lines.shift();
+        for (const wait of waiting) {
+          if (!wait.match(line)) continue;
+          waiting.delete(wait);
+          wait.resolve(line);
+        }
+      }
+    };
+    child.stdout.on("data", take);
+    child.stderr.on("data", take);
+
+    let serving = false;
+    const ended = new Promise<never>((_, reject) => {
+      child.once("error", (error) => reject(new Error(`${name} cannot be started: ${error.message}`)));
+      child.once("exit", (code, signal) => {
+        const how = signal ? `was ended by ${signal}` : `ended with code ${code}`;
+        reject(new Error(`${name} ${how}: ${last_lines.at(-1) ?? "it printed nothing"} (log: ${this.#spec.log_file})`));
+        if (serving) this.#died(`${name} ${how}`, Date.now() - born_ms);
+      });
+    });
+    ended.catch(() => {});
+    const line = (match: (line: string) => boolean) =>
+      Promise.race([new Promise<string>((resolve) => waiting.add({ match, resolve })), ended]);
+    await Promise.race([this.#spec.ready({ line, ended }), ended]);
+    serving = true;
+    const started = child.pid === undefined ? null : processStarted(child.pid);
+    if (child.pid !== undefined && started !== null) this.#spec.on_up({ pid: child.pid, started });
+  }
+
+  #died(message: string, lived_ms: number): void {
+    if (this.#stopping) return;
+    this.#sweep();
+    if (!this.#spec.restart) {
+      this.#spec.on_death(`${message}; it stays down (--no-restart)`);
+      return;
+    }
+    if (lived_ms > RESTART_CALM_MS) this.#delay_ms = RESTART_DELAY_MS;
+    const delay_ms = this.#delay_ms;
+    this.#delay_ms = Math.min(delay_ms * 2, RESTART_DELAY_MS_MAX);
+    this.#spec.on_death(`${message}; starting it again in ${delay_ms} ms`);
+    this.#timer = setTimeout(() => this.#again(), delay_ms);
+  }
+
+  #again(): void {
+    this.start().catch((error: unknown) => {
+      if (this.#stopping) return;
+      this.#sweep();
+      this.#died(error instanceof Error ? error.message : String(error), 0);
+    });
+  }
+
+  /** What the dead child left in its group would hold its port. */
+  #sweep(): void {
+    if (this.#process?.pid !== undefined) signalGroup(this.#process.pid, "SIGKILL");
+  }
+
+  /** SIGTERM, then SIGKILL to the group after `bound_ms`; resolves when no process of the group is left. */
+  async stop(bound_ms: number): Promise<void> {
+    this.#stopping = true;
+    if (this.#timer) clearTimeout(this.#timer);
+    const pid = this.#process?.pid;
+    if (pid !== undefined) await stopGroup(pid, bound_ms);
+    await new Promise<void>((resolve) => this.#log.end(() => resolve()));
+  }
+}
+
+/** Ends a process group: SIGTERM first; after `bound_ms` SIGKILL. */
+export async function stopGroup(pid: number, bound_ms: number): Promise<void> {
+  signalGroup(pid, "SIGTERM");
+  const kill_at_ms = Date.now() + bound_ms;
+  let killed = false;
+  while (groupAlive(pid)) {
+    if (!killed && Date.now() > kill_at_ms) killed = signalGroup(pid, "SIGKILL");
+    if (killed && Date.now() > kill_at_ms + bound_ms) return;
+    await new Promise((resolve) => setTimeout(resolve, KILL_POLL_MS));
+  }
+}

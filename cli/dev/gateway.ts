@@ -1,0 +1,75 @@
+/** The gateway of the local product: one cell, one simulated node of four A100, two prefill and two decode instances. */
+import { writeFileSync } from "node:fs";
+import { z } from "zod";
+import { Child } from "./child.ts";
+import type { ProcessName } from "./process.ts";
+import type { StateFolder } from "./state.ts";
+
+export type GatewayOptions = {
+  readonly root: string;
+  readonly state: StateFolder;
+  readonly port: number;
+  readonly database_url: string;
+  readonly cell_secret: string;
+  readonly speed: number;
+  readonly restart: boolean;
+  readonly on_up: (process: ProcessName, url: string) => void;
+  readonly on_death: (message: string) => void;
+};
+
+const readyLine = z.object({ ready: z.literal(true), url: z.string() });
+
+function parseReady(line: string): string | null {
+  if (!line.startsWith("{")) return null;
+  try {
+    const parsed = readyLine.safeParse(JSON.parse(line));
+    return parsed.success ? parsed.data.url : null;
+  } catch {
+    return null;
+  }
+}
+
+export function writeGatewayConfig(options: GatewayOptions): string {
+  const path = options.state.file("gateway.json");
+  const config = localGatewayConfig({ state_dir: options.state.file("gateway"), port: options.port, speed: options.speed });
+  writeFileSync(path, `${JSON.stringify(config, null, 2)}\n`);
+  return path;
+}
+
+/** The configuration that `npm start` runs; docs/operating.md explains each field. */
+export function localGatewayConfig(options: { state_dir: string; port: number; speed: number }) {
+  return {
+    cell: "local",
+    state_dir: options.state_dir,
+    listen: { host: "127.0.0.1", port: options.port },
+    provider: {
+      type: "local",
+      node_id: "node-a100-1",
+      gpus: 4,
+      engines: { simulated: { kind: "simulated", speed: options.speed } },
+    },
+    pools: [
+      { model: "llama-3-8b", role: "prefill", groups: 2, gpus: 1, engine: "simulated" },
+      { model: "llama-3-8b", role: "decode", groups: 2, gpus: 1, engine: "simulated" },
+    ],
+  };
+}
+
+export function gatewayChild(options: GatewayOptions): Child {
+  const config = writeGatewayConfig(options);
+  let url = "";
+  return new Child({
+    name: "gateway",
+    command: [process.execPath, "--disable-warning=ExperimentalWarning", "gpu-gateway/main.ts", "--config", config],
+    cwd: options.root,
+    env: { ...process.env, DATABASE_URL: options.database_url, MILLRACE_CELL_SECRET: options.cell_secret },
+    log_file: options.state.file("logs", "gateway.log"),
+    restart: options.restart,
+    ready: async (io) => {
+      const line = await io.line((text) => parseReady(text) !== null);
+      url = parseReady(line) ?? "";
+    },
+    on_up: (process) => options.on_up(process, url),
+    on_death: options.on_death,
+  });
+}

@@ -1,0 +1,48 @@
+/** What the operating system knows of a process. A pid alone may have been given to another: pid and start time name one. */
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+
+export type ProcessName = { readonly pid: number; readonly started: string };
+
+/** An opaque text that differs for two processes that had the same pid; null when there is no such process (or it is a zombie). */
+export function processStarted(pid: number): string | null {
+  if (process.platform === "linux") {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+      // The command name is in parentheses and may hold anything; fields are counted after the last one.
+      const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return fields[0] === "Z" ? null : (fields[19] ?? null);
+    } catch {
+      return null;
+    }
+  }
+  try {
+    return execFileSync("ps", ["-o", "lstart=", "-p", String(pid)], { encoding: "utf8" }).trim() || null;
+  } catch {
+    return null;
+  }
+}
+
+export function isAlive(name: ProcessName): boolean {
+  return processStarted(name.pid) === name.started;
+}
+
+/** Signals the process group that `pid` leads; says whether there was one. */
+export function signalGroup(pid: number, signal: NodeJS.Signals): boolean {
+  try {
+    process.kill(-pid, signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** True while any process of the group is left. */
+export function groupAlive(pid: number): boolean {
+  try {
+    process.kill(-pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
