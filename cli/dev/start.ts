@@ -1,0 +1,146 @@
+/**
+ * `npm start`: the whole product on one machine, in the order of its dependencies (Postgres, gateway with its node agent and
+ * instances, edge, example), and its end in the opposite order.
+ *
+ * Life: claiming (another start of this folder? what did a killed one leave?) → bringing up → ready ⇄ a child restarting →
+ * stopping → gone. A fault while bringing up stops what is up and ends with one line that says what to do. The node agent and
+ * its engines belong to the gateway, which releases them when it is told to stop; if it cannot, their lease ends them.
+ */
+import { StateFolder, type RunFile } from "./state.ts";
+import { choosePort } from "./ports.ts";
+import { stopGroup } from "./child.ts";
+import { isAlive, processStarted } from "./process.ts";
+import { startPostgres } from "./postgres.ts";
+import { gatewayChild } from "./gateway.ts";
+import { edgeChild } from "./edge.ts";
+import { stopAgents } from "./agents.ts";
+import { prepareDatabase } from "./seed.ts";
+
+export type StartOptions = {
+  readonly root: string;
+  readonly state: string;
+  readonly edge_port?: number;
+  readonly gateway_port?: number;
+  readonly postgres_port?: number;
+  readonly database_url?: string;
+  readonly speed: number;
+  readonly restart: boolean;
+  readonly say: (line: string) => void;
+};
+
+export class StartFault extends Error {}
+
+export type Running = { readonly edge_url: string; readonly gateway_url: string; readonly key: string; readonly key_file: string; mark_ready(): void; stop(): Promise<void> };
+
+const EDGE_PORT = 8787;
+const GATEWAY_PORT = 8790;
+const STOP_EDGE_MS = 5_000;
+const STOP_GATEWAY_MS = 15_000;
+
+export async function start(options: StartOptions): Promise<Running> {
+  const state = new StateFolder(options.state);
+  state.create();
+  await claim(state, options.say);
+
+  const edge_port = await portOr(options.edge_port, EDGE_PORT, "--edge-port");
+  const gateway_port = await portOr(options.gateway_port, GATEWAY_PORT, "--gateway-port");
+
+  const me = processStarted(process.pid) ?? "";
+  let file: RunFile = {
+    supervisor: { pid: process.pid, started: me },
+    key_file: state.file("dev-key"),
+    started_at: new Date().toISOString(),
+    ready: false,
+  };
+  const note = (change: Partial<RunFile>): void => {
+    file = { ...file, ...change };
+    state.writeRun(file);
+  };
+  note({});
+
+  const stops: (() => Promise<void>)[] = [];
+  let stopping: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopping ??= (async () => {
+      for (const one of stops.toReversed()) await one();
+      state.removeRun();
+    })();
+    return stopping;
+  };
+
+  try {
+    let database_url = options.database_url;
+    if (database_url === undefined) {
+      options.say("starting Postgres …");
+      const postgres = await startPostgres({ dir: state.file("postgres"), ...(options.postgres_port === undefined ? {} : { port: options.postgres_port }) });
+      stops.push(() => postgres.stop());
+      database_url = postgres.url;
+      note({ postgres: { url: postgres.url, pid: postgres.pid } });
+    }
+    const key = await prepareDatabase({ database_url, state });
+
+    options.say("starting the gateway, a node agent and four simulated A100 instances …");
+    const cell_secret = state.secret("cell-secret");
+    const gateway = gatewayChild({
+      root: options.root,
+      state,
+      port: gateway_port,
+      database_url,
+      cell_secret,
+      speed: options.speed,
+      restart: options.restart,
+      on_up: (process, url) => note({ gateway: { url, process } }),
+      on_death: options.say,
+    });
+    stops.push(async () => {
+      await gateway.stop(STOP_GATEWAY_MS);
+      await stopAgents(state.file("gateway"));
+    });
+    await gateway.start();
+    const gateway_url = file.gateway?.url ?? `http://127.0.0.1:${gateway_port}`;
+
+    options.say("starting the edge …");
+    const edge = edgeChild({
+      root: options.root,
+      state,
+      port: edge_port,
+      database_url,
+      gateway_url,
+      cell_secret,
+      restart: options.restart,
+      on_up: (process, url) => note({ edge: { url, process } }),
+      on_death: options.say,
+    });
+    stops.push(() => edge.stop(STOP_EDGE_MS));
+    await edge.start();
+    const edge_url = `http://127.0.0.1:${edge_port}`;
+    return { edge_url, gateway_url, key, key_file: file.key_file, mark_ready: () => note({ ready: true }), stop };
+  } catch (error) {
+    await stop();
+    throw error instanceof StartFault ? error : new StartFault(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function portOr(named: number | undefined, usual: number, flag: string): Promise<number> {
+  const choice = await choosePort(named, usual, flag);
+  if (!choice.ok) throw new StartFault(choice.message);
+  return choice.port;
+}
+
+/** One product a folder: refuses beside a live one, and ends what a killed one left. A node agent is left to the gateway, which adopts it. */
+async function claim(state: StateFolder, say: (line: string) => void): Promise<void> {
+  const before = state.readRun();
+  if (!before) return;
+  if (isAlive(before.supervisor) && before.supervisor.pid !== process.pid) {
+    const where = before.edge ? ` at ${before.edge.url}` : "";
+    throw new StartFault(
+      `Millrace already runs from this folder${where} (pid ${before.supervisor.pid}); stop it, or start another with --state DIR.`,
+    );
+  }
+  for (const left of [before.edge?.process, before.gateway?.process]) {
+    if (!left || !isAlive(left)) continue;
+    say(`ending process ${left.pid}, left by a start that was killed …`);
+    await stopGroup(left.pid, STOP_GATEWAY_MS);
+  }
+  state.removeRun();
+}

@@ -1,0 +1,210 @@
+/** The `millrace` command: one subcommand a file in commands/ and dev/; each takes --json where it prints data. */
+import { readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { SCOPES, type Scope } from "../schema/core/wire/token.ts";
+import { USAGE_GROUPS, type UsageGroup } from "../schema/core/wire/http.ts";
+import { ApiFault, resolveConnection, UsageFault, type ConnectionFlags } from "./connection.ts";
+import { printJson, printLine, table } from "./output.ts";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const program = new Command("millrace")
+  .description("Run agents at the edge, batch their inference on your own GPUs, bill every GPU-second exactly once.")
+  .version((JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version)
+  .showHelpAfterError("(run with --help to see what is possible)");
+
+const port = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > 65_535) throw new InvalidArgumentError("a port is 0 to 65535.");
+  return value;
+};
+const positive = (text: string): number => {
+  const value = Number(text);
+  if (!(value > 0)) throw new InvalidArgumentError("a number above 0.");
+  return value;
+};
+const jsonOr = (text: string): unknown => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+};
+const listOf =
+  <T extends string>(allowed: readonly T[]) =>
+  (text: string): T[] => {
+    const parts = text.split(",").map((part) => part.trim());
+    for (const part of parts) if (!allowed.includes(part as T)) throw new InvalidArgumentError(`one or more of ${allowed.join(", ")}.`);
+    return parts as T[];
+  };
+
+/** A command that talks to a running Millrace. */
+const client = (name: string, description: string) =>
+  program
+    .command(name)
+    .description(description)
+    .option("--url <url>", "the edge's URL (MILLRACE_URL; else the product running in this folder)")
+    .option("--key <key>", "an API key (MILLRACE_KEY; else the development key of this folder)")
+    .option("--state <dir>", "the state folder of the running product (MILLRACE_STATE)")
+    .option("--json", "print JSON for scripts");
+const connect = (flags: ConnectionFlags) => resolveConnection(flags, process.env);
+
+/** A command that runs the product itself. */
+const product = (name: string, description: string) =>
+  program
+    .command(name)
+    .description(description)
+    .option("--state <dir>", "state folder", process.env["MILLRACE_STATE"] ?? ".millrace")
+    .option("--edge-port <port>", "port of the edge (else 8787, or any free one)", port)
+    .option("--gateway-port <port>", "port of the gateway (else 8790, or any free one)", port)
+    .option("--postgres-port <port>", "port of the embedded Postgres (else any free one)", port)
+    .option("--speed <factor>", "how much faster than a real A100 the simulated ones run", positive, 1)
+    .option("--no-restart", "leave a dead child dead");
+
+product("dev", "run the whole product here: Postgres, gateway, simulated A100 node, edge, the swarm example").action(async (flags) => {
+  const { dev } = await import("./dev/dev.ts");
+  process.exitCode = await dev({ root, ...flags, env: process.env });
+});
+
+product("demo", "ask the example swarm one question and show what it cost")
+  .argument("[question]", "what to ask")
+  .option("--json", "print the figures as JSON")
+  .action(async (question: string | undefined, flags) => {
+    const { demo } = await import("./dev/demo.ts");
+    process.exitCode = await demo({ root, ...flags, question, env: process.env });
+  });
+
+program
+  .command("check")
+  .description("everything that CI runs: format, lint, types, unused code, tests")
+  .action(async () => {
+    const { check } = await import("../test/check.ts");
+    process.exitCode = await check(root);
+  });
+
+client("deploy", "bundle a function and deploy it")
+  .argument("<file>", "TypeScript or JavaScript with an agent as its default export")
+  .option("--name <name>", "the function's name (else the file's)")
+  .option("--egress <hosts>", "host names it may fetch, comma-separated", (text: string) => text.split(","))
+  .option("--timeout-ms <ms>", "its time limit", positive)
+  .option("--alias <alias>", "the alias to move to the new version")
+  .addOption(new Option("--isolation <mode>", "share an isolate between runs, or a fresh one each run").choices(["version", "run"]))
+  .action(async (file: string, flags) => {
+    const { deploy } = await import("./commands/deploy.ts");
+    const version = await deploy(connect(flags), file, { ...flags, ...(flags.timeoutMs === undefined ? {} : { timeout_ms: flags.timeoutMs }) });
+    if (flags.json) printJson(version);
+    else printLine(`${version.name} ${version.version} is ${version.alias}`);
+  });
+
+client("invoke", "run a function and print what it returns")
+  .argument("<function>")
+  .argument("[input]", "JSON, or plain text", "null")
+  .option("--stream", "print events as they happen")
+  .option("--async", "return the run's id at once")
+  .option("--idempotency-key <key>", "the same key twice is one run")
+  .option("--function-version <version>", "a version or alias")
+  .action(async (name: string, input: string, flags) => {
+    const { invoke, invokeAsync, invokeStream } = await import("./commands/invoke.ts");
+    const options = {
+      ...(flags.idempotencyKey === undefined ? {} : { idempotency_key: flags.idempotencyKey as string }),
+      ...(flags.functionVersion === undefined ? {} : { version: flags.functionVersion as string }),
+    };
+    if (flags.stream) {
+      for await (const event of invokeStream(connect(flags), name, jsonOr(input), options)) {
+        if (flags.json) process.stdout.write(`${JSON.stringify(event)}\n`);
+        else if (event.type === "delta") process.stdout.write(event.text);
+        else if (event.type === "step") printLine(`\n[${event.status}] ${event.agent ?? ""} ${event.path}`);
+        else if (event.type === "run.done") printLine(`\n${JSON.stringify(event.output, null, 2)}`);
+        else if (event.type === "run.failed") {
+          process.stderr.write(`millrace: ${event.error.code}: ${event.error.detail ?? ""}\n`);
+          process.exitCode = 1;
+        }
+      }
+      return;
+    }
+    const run = await (flags.async ? invokeAsync : invoke)(connect(flags), name, jsonOr(input), options);
+    if (flags.json || flags.async) printJson(run);
+    else printJson(run.output);
+    if (run.status === "failed") process.exitCode = 1;
+  });
+
+client("chat", "hold a session with a function's agent")
+  .argument("<function>")
+  .option("--session <id>", "go on with a session")
+  .option("--message <text>", "send one message, print the answer, and leave")
+  .action(async (name: string, flags) => {
+    const { chat } = await import("./commands/chat.ts");
+    process.exitCode = await chat(connect(flags), name, flags);
+  });
+
+client("logs", "print a run's log")
+  .argument("<run>")
+  .action(async (run: string, flags) => {
+    const { logs } = await import("./commands/logs.ts");
+    const found = await logs(connect(flags), run);
+    if (flags.json) return printJson(found);
+    for (const line of found.lines) printLine(`${line.at} ${line.level.padEnd(5)} ${line.text}`);
+    if (found.dropped > 0) printLine(`(${found.dropped} more lines were beyond the limit and dropped)`);
+  });
+
+client("usage", "what was used, by whom, what it cost, and that the sum is what the GPUs cost")
+  .option("--by <keys>", `one or two of ${USAGE_GROUPS.join(", ")}`, listOf<UsageGroup>(USAGE_GROUPS), ["function"] as UsageGroup[])
+  .option("--from <instant>", "RFC 3339")
+  .option("--to <instant>", "RFC 3339")
+  .option("--no-settle", "do not ask the gateway to meter up to now first")
+  .action(async (flags) => {
+    const { usage, usageText } = await import("./commands/usage.ts");
+    const report = await usage(connect(flags), { group_by: flags.by, from: flags.from, to: flags.to, settle: flags.settle });
+    if (flags.json) printJson(report);
+    else printLine(usageText(report));
+    if (report.reconciliation.difference_gpu_ns !== "0") process.exitCode = 3;
+  });
+
+const keys = program.command("keys").description("API keys: create, list, revoke");
+const keyCommand = (name: string, description: string) =>
+  keys
+    .command(name)
+    .description(description)
+    .option("--url <url>")
+    .option("--key <key>")
+    .option("--state <dir>")
+    .option("--json", "print JSON for scripts");
+keyCommand("create", "make a key; its secret is shown once")
+  .argument("<name>")
+  .option("--scopes <scopes>", `of ${SCOPES.join(", ")}`, listOf<Scope>(SCOPES), ["infer", "invoke"] as Scope[])
+  .option("--expires <instant>", "RFC 3339")
+  .action(async (name: string, flags) => {
+    const { createKey } = await import("./commands/keys.ts");
+    const key = await createKey(connect(flags), name, flags.scopes, flags.expires);
+    if (flags.json) printJson(key);
+    else printLine(`${key.secret}\n(${key.key}, ${key.scopes.join(" ")}; it is not shown again)`);
+  });
+keyCommand("list", "the keys of this project").action(async (flags) => {
+  const { listKeys } = await import("./commands/keys.ts");
+  const list = await listKeys(connect(flags));
+  if (flags.json) return printJson(list);
+  printLine(
+    table(
+      [{ title: "key" }, { title: "name" }, { title: "scopes" }, { title: "created" }, { title: "revoked" }],
+      list.keys.map((key) => [key.key, key.name, key.scopes.join(" "), key.created_at, key.revoked_at ?? ""]),
+    ),
+  );
+});
+keyCommand("revoke", "revoke a key; running work of it is stopped within 5 s")
+  .argument("<key id>")
+  .action(async (id: string, flags) => {
+    const { revokeKey } = await import("./commands/keys.ts");
+    await revokeKey(connect(flags), id);
+    if (flags.json) printJson({ key: id, revoked: true });
+    else printLine(`${id} is revoked`);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof UsageFault) process.stderr.write(`millrace: ${error.message}\n`);
+  else if (error instanceof ApiFault) process.stderr.write(`millrace: ${error.code}: ${error.message}\n`);
+  else throw error;
+  process.exitCode = error instanceof ApiFault && error.status < 500 ? 2 : 1;
+}
