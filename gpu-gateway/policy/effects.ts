@@ -22,6 +22,8 @@ export type Effect =
       readonly from_leg: LegRef | null;
       /** Weight of this leg while it is active, for cost allocation (metering/). */
       readonly weight: number;
+      /** On a prefill leg of two: its weight once it has finished and only holds KV for decode. */
+      readonly holding_weight?: number;
       /** The runtime gives up on the leg's acceptance after this instant (decode: KV lease less margin). */
       readonly accept_by: Micros;
     }

@@ -31,4 +31,5 @@ export type SchedulerEvent =
       readonly kv_usage_ppm: number;
     }
   | { readonly type: "launch_failed"; readonly effect_id: string; readonly reason: string }
+  /** A `wake_at` came due. The first one ever also says that adoption is over: no group is launched or stopped before it. */
   | { readonly type: "timer" };

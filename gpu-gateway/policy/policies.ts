@@ -14,8 +14,10 @@ export type InstanceView = {
   /** Legs in flight, and decode reservations that have no leg yet. */
   readonly legs: number;
   readonly reserved: number;
-  /** Prompt tokens of prefills in flight. */
+  /** Prompt tokens of prefills in flight, without those expected to hit the prefix cache. */
   readonly prefill_tokens: number;
+  /** Two-leg calls bound for this decode instance whose KV it has not pulled yet: in prefill, held, or being pulled (D3). */
+  readonly deferred_pulls: number;
   /** Predicted peak KV of everything in flight, reserved or held. */
   readonly kv_tokens: number;
 };
