@@ -24,7 +24,7 @@ const READY_MS_MAX = 60_000;
 export function edgeChild(options: EdgeOptions): Child {
   const url = `http://127.0.0.1:${options.port}`;
   const env_file = options.state.file("edge.env");
-  writeFileSync(env_file, `GATEWAY_URL=${options.gateway_url}\nMILLRACE_CELL_SECRET=${options.cell_secret}\nMILLRACE_ENV=local\n`, { mode: 0o600 });
+  writeFileSync(env_file, `GATEWAY_URL=${options.gateway_url}\nMILLRACE_CELL_SECRET=${options.cell_secret}\nMILLRACE_ENV=development\n`, { mode: 0o600 });
   chmodSync(env_file, 0o600);
   const wrangler = join(dirname(createRequire(import.meta.url).resolve("wrangler/package.json")), "wrangler-dist", "cli.js");
   return new Child({
