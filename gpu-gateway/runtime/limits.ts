@@ -1,0 +1,12 @@
+/** Named limits of the runtime (I8). What happens at each is said beside it. */
+export const CALLS_IN_FLIGHT_MAX = 16_384; // accepted calls not yet ended: `queue_full`
+export const CALLS_RETAINED_MAX = 4_096; // ended calls kept for resumption: the oldest go first
+export const FRAMES_RETAINED_MAX = 524_288; // output frames kept of all ended calls together: the oldest calls go first
+export const CALL_UNREAD_BYTES_MAX = 4_194_304; // output nobody has taken yet, per call: the call is cancelled, `slow_reader`
+export const PROGRESS_TICK_MS = 50; // how often the scheduler hears of tokens that arrived in between
+export const SAMPLE_PERIOD_MS = 1_000; // how often an instance's own load figures are read
+export const HEALTH_FAILURES_MAX = 3; // samples in a row that fail: the instance is lost and its group is stopped
+export const PROBE_ATTEMPTS_MAX = 50; // probes of an instance that its provider calls ready: then its group is stopped
+export const PROBE_PERIOD_MS = 200; // between two probes of a loading instance
+export const STOP_DRAIN_MS_MAX = 30_000; // a group that stops after draining: what still runs then is cancelled
+export const LEASE_SKEW_MS = 500; // subtracted from a lease's end: clocks and timers are not exact
