@@ -122,7 +122,9 @@ async function initialise(binaries: Binaries, home: string, user: RunAs): Promis
   clearTimeout(timer);
   if (code !== 0) {
     await rm(fresh, { recursive: true, force: true });
-    throw new PostgresUnavailable(`Postgres could not make its data folder in ${home}: ${oneLine(complaint || `initdb ended with ${code}`)}.`);
+    throw new PostgresUnavailable(
+      `Postgres could not make its data folder in ${home}: ${oneLine(complaint || `initdb ended with ${code}`)}.`,
+    );
   }
   await rename(fresh, path.join(home, "data"));
 }
@@ -134,13 +136,17 @@ async function start(binaries: Binaries, home: string, user: RunAs, options: Pos
     throw new PostgresUnavailable(`Port ${options.port} is in use; choose another for Postgres.`);
   }
   const memory_until = performance.now() + SHARED_MEMORY_MS;
-  for (let tries = 1; ; ) {
+  for (let tries = 1; ;) {
     const port = options.port ?? (await freePort());
     const outcome = await launch(binaries, home, user, port, options);
     if (outcome.type === "started") return outcome.server;
     // The children of a server that was killed need a moment to notice, and hold its shared memory until then.
     if (outcome.reason.includes("pre-existing shared memory block") && performance.now() < memory_until) continue;
-    if (outcome.reason.includes("lock file") && performance.now() < memory_until && (await findPostmaster(path.join(home, "data"))).type === "stale") {
+    if (
+      outcome.reason.includes("lock file") &&
+      performance.now() < memory_until &&
+      (await findPostmaster(path.join(home, "data"))).type === "stale"
+    ) {
       await rm(path.join(home, "data", PID_FILE), { force: true });
       continue;
     }
@@ -158,7 +164,10 @@ type Launch = { readonly type: "started"; readonly server: Started } | { readonl
 async function launch(binaries: Binaries, home: string, user: RunAs, port: number, options: PostgresOptions): Promise<Launch> {
   const data_dir = path.join(home, "data");
   const log_file = path.join(home, "postgres.log");
-  const size = await stat(log_file).then((s) => s.size, () => 0);
+  const size = await stat(log_file).then(
+    (s) => s.size,
+    () => 0,
+  );
   if (size > LOG_BYTES_MAX) await rename(log_file, `${log_file}.1`);
   const log_from = size > LOG_BYTES_MAX ? 0 : size;
   const log = await open(log_file, "a", 0o640);
@@ -230,7 +239,11 @@ function environment(): NodeJS.ProcessEnv {
   return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
 }
 
-const exists = (file: string) => stat(file).then(() => true, () => false);
+const exists = (file: string) =>
+  stat(file).then(
+    () => true,
+    () => false,
+  );
 
 function portIsFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
