@@ -20,7 +20,7 @@ export default defineConfig({
       node("cli", ["cli/**/*.test.ts", "sdk/**/*.test.ts", "test/contract/**/*.test.ts"]),
       "edge/vitest.config.ts",
       node("system", ["test/system/**/*.test.ts", "test/fault/**/*.test.ts"], {
-        globalSetup: ["test/support/postgres-global.ts"],
+        globalSetup: ["test/support/product-global.ts"],
         fileParallelism: false,
         testTimeout: 120_000,
         hookTimeout: 120_000,

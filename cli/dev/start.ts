@@ -30,7 +30,7 @@ export type StartOptions = {
 
 export class StartFault extends Error {}
 
-export type Running = { readonly edge_url: string; readonly gateway_url: string; readonly key: string; readonly key_file: string; mark_ready(): void; stop(): Promise<void> };
+export type Running = { readonly edge_url: string; readonly gateway_url: string; readonly database_url: string; readonly key: string; readonly key_file: string; mark_ready(): void; stop(): Promise<void> };
 
 const EDGE_PORT = 8787;
 const GATEWAY_PORT = 8790;
@@ -114,7 +114,7 @@ export async function start(options: StartOptions): Promise<Running> {
     stops.push(() => edge.stop(STOP_EDGE_MS));
     await edge.start();
     const edge_url = `http://127.0.0.1:${edge_port}`;
-    return { edge_url, gateway_url, key, key_file: file.key_file, mark_ready: () => note({ ready: true }), stop };
+    return { edge_url, gateway_url, database_url, key, key_file: file.key_file, mark_ready: () => note({ ready: true }), stop };
   } catch (error) {
     await stop();
     throw error instanceof StartFault ? error : new StartFault(error instanceof Error ? error.message : String(error));

@@ -1,0 +1,117 @@
+/**
+ * `npm run demo`: one question to the swarm, against the product that runs in this folder or one that it starts and stops. Shows
+ * the router's choice, the specialists in parallel, the aggregator's tokens; then what each agent used, and the reconciliation.
+ */
+import type { RunEvent } from "../../schema/core/wire/http.ts";
+import { formatGpuSeconds } from "../../schema/core/time.ts";
+import { invokeStream } from "../commands/invoke.ts";
+import { reconciliationText, usage } from "../commands/usage.ts";
+import type { Connection } from "../connection.ts";
+import { grouped, printJson, printLine, table } from "../output.ts";
+import { deploySwarm } from "./example.ts";
+import { isAlive } from "./process.ts";
+import { start } from "./start.ts";
+import { startOptions, type DevFlags } from "./dev.ts";
+import { StateFolder } from "./state.ts";
+
+const QUESTION = "Should our town heat its greenhouses with the waste heat of a GPU hall?";
+
+export async function demo(flags: DevFlags & { readonly question: string | undefined; readonly json?: boolean }): Promise<number> {
+  const say = (line: string) => process.stderr.write(`millrace: ${line}\n`);
+  const options = startOptions(flags, say);
+  const state = new StateFolder(options.state);
+  const run = state.readRun();
+  const key = state.readSecret("dev-key");
+  if (run?.ready && run.edge && key && isAlive(run.supervisor)) return ask({ url: run.edge.url, key }, flags);
+  say("no product runs in this folder; starting one for the demo");
+  const running = await start(options).catch((error: unknown) => {
+    say(error instanceof Error ? error.message : String(error));
+    return null;
+  });
+  if (!running) return 1;
+  const stop = () => void running.stop().then(() => process.exit(130));
+  process.once("SIGINT", stop).once("SIGTERM", stop);
+  try {
+    const connection = { url: running.edge_url, key: running.key };
+    await deploySwarm(flags.root, connection);
+    return await ask(connection, flags);
+  } finally {
+    await running.stop();
+  }
+}
+
+async function ask(connection: Connection, flags: { readonly question: string | undefined; readonly json?: boolean }): Promise<number> {
+  const question = flags.question ?? QUESTION;
+  const show = flags.json ? () => {} : (text: string) => process.stdout.write(text);
+  show(`question    ${question}\n`);
+  let run_id = "";
+  let failed: RunEvent | null = null;
+  let output: unknown = null;
+  let aggregating = false;
+  for await (const event of invokeStream(connection, "swarm", { question }, {})) {
+    switch (event.type) {
+      case "run.started":
+        run_id = event.run;
+        show(`run         ${run_id}\n`);
+        break;
+      case "step":
+        if (event.agent && event.agent !== "aggregator") show(`${event.status.padEnd(10)}  ${event.agent}\n`);
+        break;
+      case "event":
+        if (event.name === "swarm.routed") show(`router      chose ${(event.data as { asked: string[] }).asked.join(", ")}\n`);
+        break;
+      case "delta":
+        if (event.agent !== "aggregator") break;
+        if (!aggregating) show("\naggregator  ");
+        aggregating = true;
+        show(event.text);
+        break;
+      case "usage":
+        break;
+      case "run.done":
+        output = event.output;
+        break;
+      case "run.failed":
+        failed = event;
+        break;
+    }
+  }
+  if (failed !== null || output === null) {
+    process.stderr.write(`millrace: the run failed: ${JSON.stringify(failed)}\n`);
+    return 1;
+  }
+  const report = await usage(connection, { group_by: ["agent", "run"], settle: true });
+  const mine = report.rows.filter((row) => row.key["run"] === run_id);
+  if (flags.json) printJson({ run: run_id, output, rows: mine, reconciliation: report.reconciliation });
+  else {
+    const right = true;
+    printLine("\n");
+    printLine(
+      table(
+        [
+          { title: "agent" },
+          { title: "calls", right },
+          { title: "prompt", right },
+          { title: "completion", right },
+          { title: "prefill GPU-s", right },
+          { title: "holding GPU-s", right },
+          { title: "decode GPU-s", right },
+          { title: `cost ${report.currency}`, right },
+        ],
+        mine.map((row) => [
+          row.key["agent"] ?? "–",
+          String(row.calls),
+          grouped(row.prompt_tokens),
+          grouped(row.completion_tokens),
+          formatGpuSeconds(BigInt(row.prefill_gpu_ns)),
+          formatGpuSeconds(BigInt(row.holding_gpu_ns)),
+          formatGpuSeconds(BigInt(row.decode_gpu_ns)),
+          row.cost,
+        ]),
+      ),
+    );
+    printLine("");
+    printLine(reconciliationText(report));
+  }
+  return report.reconciliation.difference_gpu_ns === "0" ? 0 : 3;
+}
