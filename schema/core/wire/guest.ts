@@ -8,6 +8,8 @@ import { chatRequest } from "./chat.ts";
 import { functionName } from "./http.ts";
 import { wireFailure } from "./link.ts";
 
+/** Answers where a guest names no model. */
+export const DEFAULT_MODEL = "llama-3-8b";
 /** One request of a guest, as JSON: beyond it `invalid_request`. */
 export const GUEST_REQUEST_BYTES_MAX = 1_048_576;
 /** What a guest returns, a step's value, a child's output, as JSON: beyond it `result_not_serializable`. */
@@ -27,7 +29,11 @@ const key = z.string().min(1).max(MEMORY_KEY_CHARS_MAX);
 
 /** Strict: a field that is not here (`tenant`, `scope`, `session`) is an attempt to reach further, and is denied. */
 export const guestRequest = z.discriminatedUnion("op", [
-  z.strictObject({ op: z.literal("chat"), ...step, body: chatRequest }),
+  z.strictObject({
+    op: z.literal("chat"),
+    ...step,
+    body: chatRequest.extend({ model: chatRequest.shape.model.default(DEFAULT_MODEL) }),
+  }),
   z.strictObject({ op: z.literal("memory.get"), ...step, key }),
   z.strictObject({ op: z.literal("memory.set"), ...step, key, value: z.unknown() }),
   z.strictObject({ op: z.literal("memory.delete"), ...step, key }),

@@ -1,0 +1,56 @@
+/** The isolate's main module: runs the user's default export for one run, and answers with JSON text whatever happens. */
+import "./globals.ts";
+import { WorkerEntrypoint } from "cloudflare:workers";
+import exported from "function.js";
+import type { GuestInvocation, GuestResult } from "../../schema/core/wire/guest.ts";
+import { makeCtx } from "./context.ts";
+import { MillraceError } from "./error.ts";
+import { toJson } from "./json.ts";
+import { newScope, within } from "./scope.ts";
+import { Session, type Capabilities } from "./session.ts";
+
+const DETAIL_CHARS_MAX = 2_000;
+
+export class Guest extends WorkerEntrypoint<Capabilities> {
+  /** Whether the module is an agent at all: asked at deploy. */
+  check(): string {
+    return typeof exported === "function" ? "ok" : "The module's default export is not an agent: export default agent(async (ctx) => …).";
+  }
+
+  async run(invocation: string): Promise<string> {
+    const session = new Session(JSON.parse(invocation) as GuestInvocation, this.ctx.props);
+    const result = await within(newScope(session, ""), () => invoke(session));
+    // Lines and events that were recorded are durable before the result is.
+    await session.flush().catch(() => undefined);
+    return result;
+  }
+}
+
+async function invoke(session: Session): Promise<string> {
+  try {
+    if (typeof exported !== "function") throw new MillraceError("function_invalid", "The module's default export is not an agent.");
+    const output: unknown = await (exported as (ctx: unknown) => unknown)(makeCtx(newScope(session, "")));
+    const json = toJson(output, "output");
+    if (!json.ok) return answer({ ok: false, kind: "not_serializable", detail: json.detail });
+    return `{"ok":true,"output":${json.text}}`;
+  } catch (error) {
+    return answer({ ok: false, kind: "threw", ...describe(error) });
+  }
+}
+
+const answer = (result: GuestResult): string => JSON.stringify(result);
+
+/** The message, and the line of the user's own module that it came from. */
+function describe(error: unknown): { detail: string; code?: string } {
+  try {
+    if (!(error instanceof Error))
+      return { detail: `threw ${typeof error === "object" ? "an object that is no Error" : String(error)}`.slice(0, DETAIL_CHARS_MAX) };
+    const at = /function\.js:(\d+):(\d+)/.exec(String(error.stack));
+    const where = at ? ` (function.js:${at[1]}:${at[2]})` : "";
+    const message = error instanceof MillraceError ? error.message : `${error.name}: ${error.message}`;
+    const detail = `${message.slice(0, DETAIL_CHARS_MAX)}${where}`;
+    return error instanceof MillraceError ? { detail, code: error.code } : { detail };
+  } catch {
+    return { detail: "threw something that cannot be described" };
+  }
+}

@@ -1,0 +1,48 @@
+/**
+ * The isolate's globals, before the user's module is evaluated: `console` writes to the log of the run that is current,
+ * `fetch` says clearly what the wall behind it would only break, and the shared cache is not there at all (I10).
+ */
+import { MillraceError } from "./error.ts";
+import { writeLog } from "./context.ts";
+import { currentScope, currentSession } from "./scope.ts";
+
+const LEVELS = { debug: "debug", log: "info", info: "info", warn: "warn", error: "error", trace: "debug" } as const;
+
+for (const [method, level] of Object.entries(LEVELS)) {
+  (console as unknown as Record<string, unknown>)[method] = (...parts: unknown[]) => {
+    const scope = currentScope();
+    if (scope) writeLog(scope, level, parts.map(show).join(" "));
+  };
+}
+
+function show(part: unknown): string {
+  if (typeof part === "string") return part;
+  if (part instanceof Error) return `${part.name}: ${part.message}`;
+  try {
+    return JSON.stringify(part) ?? String(part);
+  } catch {
+    return String(part);
+  }
+}
+
+const outside = globalThis.fetch;
+/** Set by the egress entrypoint on its refusals; no other host can set it, for the entrypoint removes it. */
+const FORBIDDEN_HEADER = "x-millrace-egress-forbidden";
+
+globalThis.fetch = async (input, init) => {
+  const session = currentSession();
+  if (!session) throw new MillraceError("capability_denied", "fetch works only while a run is going on.");
+  const request = new Request(input, init);
+  const { host } = new URL(request.url);
+  if (session.invocation.egress.length === 0) {
+    throw new MillraceError("egress_forbidden", `The function may not fetch ${host}: its egress list is empty.`);
+  }
+  const answer = await session.fetchSlot(() => outside(request));
+  const refused = answer.headers.get(FORBIDDEN_HEADER);
+  if (refused !== null) throw new MillraceError("egress_forbidden", `The function may not fetch ${refused}: it is not in its egress list.`);
+  return answer;
+};
+
+for (const name of ["caches", "WebSocket", "EventSource"]) {
+  Reflect.deleteProperty(globalThis, name);
+}

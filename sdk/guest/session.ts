@@ -1,0 +1,103 @@
+/**
+ * One run inside the isolate: its capabilities, what they answer, and the lines and events on their way out. Everything that
+ * crosses is JSON text, so that no function or object of the guest's is ever held outside.
+ */
+import type { GuestInvocation, GuestReply, GuestRequest } from "../../schema/core/wire/guest.ts";
+import { MillraceError } from "./error.ts";
+import { toJson } from "./json.ts";
+
+/** A capability as it arrives in the entrypoint's props. */
+export type Capability = { ask(request: string): Promise<string> };
+export type StreamingCapability = Capability & { open(request: string): Promise<ReadableStream<Uint8Array>> };
+export type Capabilities = {
+  readonly ai: StreamingCapability;
+  readonly memory: Capability;
+  readonly call: Capability;
+  readonly journal: Capability;
+};
+
+type JournalEntry = Extract<GuestRequest, { op: "journal" }>["entries"][number];
+/** `Omit` over each member of the union. */
+type Loose<T> = T extends unknown ? { [K in keyof T]: T[K] | undefined } : never;
+
+const JOURNAL_BATCH_MAX = 64;
+/** Outgoing requests of a run that may await their headers at once: the platform's limit, kept here too. Further ones wait, first come first served. */
+const FETCHES_PENDING_MAX = 6;
+
+export class Session {
+  readonly invocation: GuestInvocation;
+  readonly #capabilities: Capabilities;
+  #journal: JournalEntry[] = [];
+  #flushing: Promise<void> = Promise.resolve();
+  #fetches = 0;
+  readonly #fetch_queue: (() => void)[] = [];
+
+  constructor(invocation: GuestInvocation, capabilities: Capabilities) {
+    this.invocation = invocation;
+    this.#capabilities = capabilities;
+  }
+
+  async ask(capability: keyof Capabilities, request: Loose<GuestRequest>): Promise<unknown> {
+    const text = encode(request);
+    await this.flush();
+    return unwrap(await this.#capabilities[capability].ask(text));
+  }
+
+  async open(request: Loose<GuestRequest>): Promise<ReadableStream<Uint8Array>> {
+    const text = encode(request);
+    await this.flush();
+    return this.#capabilities.ai.open(text);
+  }
+
+  /** Takes its place in the order now; leaves with the next flush. */
+  record(entry: JournalEntry): void {
+    this.#journal.push(entry);
+    if (this.#journal.length === 1) queueMicrotask(() => void this.flush().catch(() => undefined));
+  }
+
+  /** Resolves when everything recorded so far is durable. */
+  async flush(): Promise<void> {
+    if (this.#journal.length > 0) {
+      const entries = this.#journal;
+      this.#journal = [];
+      const before = this.#flushing;
+      this.#flushing = this.#send(entries, before);
+    }
+    await this.#flushing;
+  }
+
+  async #send(entries: JournalEntry[], before: Promise<void>): Promise<void> {
+    await before.catch(() => undefined);
+    for (let at = 0; at < entries.length; at += JOURNAL_BATCH_MAX) {
+      unwrap(await this.#capabilities.journal.ask(encode({ op: "journal", entries: entries.slice(at, at + JOURNAL_BATCH_MAX) })));
+    }
+  }
+
+  async fetchSlot<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#fetches >= FETCHES_PENDING_MAX) await new Promise<void>((resolve) => this.#fetch_queue.push(resolve));
+    else this.#fetches += 1;
+    try {
+      return await work();
+    } finally {
+      const next = this.#fetch_queue.shift();
+      if (next) next();
+      else this.#fetches -= 1;
+    }
+  }
+}
+
+function encode(request: Loose<GuestRequest>): string {
+  const json = toJson(request, "request");
+  if (!json.ok) throw new MillraceError("invalid_request", json.detail.replace(/^request\./, ""));
+  return json.text;
+}
+
+function unwrap(text: string): unknown {
+  const reply = JSON.parse(text) as GuestReply;
+  if (reply.ok) return reply.value;
+  throw asError(reply.error);
+}
+
+export function asError(error: Extract<GuestReply, { ok: false }>["error"]): MillraceError {
+  return new MillraceError(error.code, error.detail ?? error.code, error.param);
+}
