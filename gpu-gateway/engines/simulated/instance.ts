@@ -1,0 +1,236 @@
+/**
+ * Drives the engine model in real time: one timer for the step in progress, whatever the number of streams.
+ *
+ * Real time times `speed` is model time. A step begins where the last one ended, so that timers firing late cost no throughput;
+ * after a stall longer than LAG_MS the lost time is not made up. Listeners hear their token when the step is done.
+ */
+import { EngineModel } from "../../engine-model/engine.ts";
+import type { Emitted, EngineRequest, Pull } from "../../engine-model/engine.ts";
+import { handoverUs, sleepUs, wakeUs } from "../../engine-model/profile.ts";
+import type { KvPeer } from "./kv-channel.ts";
+import type { Faults } from "./faults.ts";
+import type { Options } from "./flags.ts";
+import type { RemoteKv } from "./request.ts";
+
+const LAG_MS = 50;
+const STEPS_PER_TURN = 32; // then the event loop gets its turn
+/** vLLM's decode renews a lease by 20 s every 5 s while a request waits; here in the lease's proportion. */
+const HEARTBEAT_SHARE = 1 / 6;
+const RENEWAL_SHARE = 2 / 3;
+
+export type Listener = {
+  token(token: Emitted): void;
+  /** The engine gave the request up: nothing more comes. */
+  failed(reason: "kv_lost" | "aborted" | "engine_dead"): void;
+};
+
+export type Awake = "awake" | "going" | "asleep" | "waking";
+
+export class Instance {
+  readonly options: Options;
+  readonly model: EngineModel;
+  readonly faults: Faults;
+  state: "loading" | "ready" | "dead" = "loading";
+  awake: Awake = "awake";
+  sleep_level: 1 | 2 = 1;
+  /** Called once when the engine core dies. */
+  onDeath: () => void = () => {};
+  readonly counters = { requests: 0, aborted: 0, kv_pulled: 0, kv_expired: 0, kv_failed: 0, prompt_tokens: 0, generation_tokens: 0 };
+  #peer: KvPeer;
+  #listeners = new Map<string, Listener>();
+  #remotes = new Map<string, RemoteKv>();
+  #step: { readonly done_at: number; readonly tokens: readonly Emitted[] } | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #turning = false;
+  #lease_timer: NodeJS.Timeout;
+  #heartbeat: NodeJS.Timeout;
+
+  constructor(options: Options, faults: Faults, peer: KvPeer) {
+    this.options = options;
+    this.faults = faults;
+    this.#peer = peer;
+    this.model = new EngineModel(options.profile, options);
+    this.#lease_timer = setInterval(() => this.expire(), Math.min(1_000, Math.max(5, options.kv_lease_ms / 20)));
+    this.#heartbeat = setInterval(() => this.#beat(), Math.max(5, options.kv_lease_ms * HEARTBEAT_SHARE));
+  }
+
+  /** Model time, in microseconds. */
+  now(): number {
+    return performance.now() * 1_000 * this.options.speed;
+  }
+
+  realMs(model_us: number): number {
+    return model_us / 1_000 / this.options.speed;
+  }
+
+  submit(request: EngineRequest, remote: RemoteKv | null, listener: Listener): void {
+    if (this.state === "dead") return listener.failed("engine_dead");
+    this.counters.prompt_tokens += request.prompt_tokens;
+    this.#listeners.set(request.id, listener);
+    if (remote !== null) this.#remotes.set(request.id, remote);
+    this.model.add(request);
+    this.#kick();
+  }
+
+  /** The client went away. Frees all that the request had here, and tells the prefill instance. */
+  abort(id: string): void {
+    if (!this.#listeners.delete(id)) return;
+    this.counters.aborted++;
+    if (!this.model.abort(id)) this.model.releaseHeld(id);
+    this.#releaseRemote(id);
+    this.#kick(); // its blocks may let another one in
+  }
+
+  /** The answer of a prefill leg goes out now: its blocks are leased from here. */
+  lease(id: string): readonly number[] {
+    const blocks = this.model.blocksOf(id);
+    this.model.lease(id, this.#leaseEnd(1));
+    return blocks;
+  }
+
+  /** A decode instance asks for held blocks. Null: not here, not these, or the lease has ended. */
+  pull(request_id: string, block_ids: readonly number[]): boolean {
+    this.expire();
+    const held = this.model.blocksOf(request_id);
+    if (held.length === 0 || held.some((id, index) => block_ids[index] !== id)) return false;
+    return this.model.lease(request_id, this.#leaseEnd(RENEWAL_SHARE));
+  }
+
+  renew(request_ids: readonly string[]): void {
+    this.expire();
+    for (const id of request_ids) this.model.lease(id, this.#leaseEnd(RENEWAL_SHARE));
+  }
+
+  release(request_id: string): void {
+    if (this.model.releaseHeld(request_id)) this.#kick();
+  }
+
+  expire(): void {
+    const ended = this.model.expire(this.now());
+    this.counters.kv_expired += ended.length;
+    if (ended.length > 0) this.#kick();
+  }
+
+  async sleep(level: 1 | 2): Promise<void> {
+    if (this.awake !== "awake") return;
+    this.awake = "going";
+    this.sleep_level = level;
+    for (const id of this.model.dropAll()) this.#fail(id, "aborted");
+    await this.#pass(sleepUs(this.options.profile, level));
+    this.awake = "asleep";
+  }
+
+  async wake(): Promise<void> {
+    if (this.awake !== "asleep") return;
+    this.awake = "waking";
+    await this.#pass(wakeUs(this.options.profile, this.sleep_level));
+    this.awake = "awake";
+    this.#kick();
+  }
+
+  /** The engine core dies, as vLLM's does on malformed hand-over parameters: every request fails, /health is 503. */
+  die(): void {
+    if (this.state === "dead") return;
+    this.state = "dead";
+    this.model.dropAll();
+    for (const id of this.#listeners.keys()) this.#fail(id, "engine_dead");
+    this.close();
+    this.onDeath();
+  }
+
+  close(): void {
+    clearInterval(this.#lease_timer);
+    clearInterval(this.#heartbeat);
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  #kick(): void {
+    if (this.#turning || this.#step !== null) return;
+    this.#turning = true;
+    setImmediate(() => this.#turn());
+  }
+
+  #turn(): void {
+    this.#turning = false;
+    for (let steps = 0; steps < STEPS_PER_TURN; steps++) {
+      const now = this.now();
+      let at = now;
+      if (this.#step !== null) {
+        const { done_at, tokens } = this.#step;
+        if (done_at > now) return this.#arm(done_at - now);
+        if (this.realMs(now - done_at) < LAG_MS) at = done_at;
+        this.#step = null;
+        for (const token of tokens) this.#deliver(token);
+      }
+      if (this.state === "dead" || this.awake !== "awake") return;
+      this.model.slowdown = this.faults.slowdown;
+      const { pulls, work } = this.model.step(at);
+      for (const pull of pulls) void this.#receive(pull);
+      if (work === null) return;
+      this.#step = work;
+    }
+    this.#turning = true;
+    setImmediate(() => this.#turn());
+  }
+
+  #arm(model_us: number): void {
+    this.#timer = setTimeout(() => this.#turn(), this.realMs(model_us));
+  }
+
+  #deliver(token: Emitted): void {
+    const listener = this.#listeners.get(token.id);
+    if (listener === undefined) return;
+    this.counters.generation_tokens++;
+    if (token.last) this.#listeners.delete(token.id);
+    listener.token(token);
+  }
+
+  async #receive(pull: Pull): Promise<void> {
+    const remote = this.#remotes.get(pull.id);
+    if (remote === undefined) return;
+    const outcome = await this.#peer.pull(remote);
+    if (outcome.type === "refused") return this.#lost(pull.id);
+    await this.#pass(handoverUs(this.options.profile, pull.tokens));
+    // Only an acknowledged end proves that the other side was there to be read from until the end.
+    const done = await this.#peer.done(remote);
+    if (done.type === "refused") return this.#lost(pull.id);
+    if (!this.#remotes.delete(pull.id)) return;
+    this.counters.kv_pulled++;
+    this.model.received(pull.id);
+    this.#kick();
+  }
+
+  #lost(id: string): void {
+    if (!this.#remotes.has(id)) return; // aborted meanwhile
+    this.counters.kv_failed++;
+    this.model.abort(id);
+    this.#fail(id, "kv_lost");
+    this.#kick();
+  }
+
+  #fail(id: string, reason: "kv_lost" | "aborted" | "engine_dead"): void {
+    const listener = this.#listeners.get(id);
+    this.#listeners.delete(id);
+    this.#releaseRemote(id);
+    listener?.failed(reason);
+  }
+
+  #releaseRemote(id: string): void {
+    const remote = this.#remotes.get(id);
+    if (remote === undefined) return;
+    this.#remotes.delete(id);
+    void this.#peer.done(remote);
+  }
+
+  #beat(): void {
+    for (const remote of this.#remotes.values()) void this.#peer.renew(remote);
+  }
+
+  #leaseEnd(share: number): number {
+    return this.now() + this.options.kv_lease_ms * share * 1_000 * this.options.speed;
+  }
+
+  #pass(model_us: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, this.realMs(model_us)));
+  }
+}
