@@ -23,7 +23,9 @@ if (major < 20) stop(`Node ${process.versions.node} is too old; install Node 20 
 
 /** `npm ci`, unless the last one was for this very lock file. */
 function install() {
-  const lock = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  const lock = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .digest("hex");
   const stamp = join(root, "node_modules", ".millrace-lock");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return;
   process.stderr.write("millrace: installing what package-lock.json says (npm ci) …\n");
@@ -57,9 +59,16 @@ function findNode() {
 
 install();
 const node = findNode();
-const child = spawn(node, ["--disable-warning=ExperimentalWarning", join(root, "cli", "main.ts"), ...process.argv.slice(2)], {
+const args = process.argv.slice(2);
+// The check is the project's own, not a command of the product.
+const entry = args[0] === "check" ? [join(root, "test", "check.ts"), ...args.slice(1)] : [join(root, "cli", "main.ts"), ...args];
+const child = spawn(node, ["--disable-warning=ExperimentalWarning", ...entry], {
   stdio: "inherit",
-  env: { ...process.env, PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH ?? ""}`, WRANGLER_SEND_METRICS: "false" },
+  env: {
+    ...process.env,
+    PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH ?? ""}`,
+    WRANGLER_SEND_METRICS: "false",
+  },
 });
 // A terminal's Ctrl-C reaches the child by itself; a signal sent to this process alone is passed on.
 process.on("SIGINT", () => {});

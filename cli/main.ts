@@ -75,14 +75,6 @@ product("demo", "ask the example swarm one question and show what it cost")
     process.exitCode = await demo({ root, ...flags, question, env: process.env });
   });
 
-program
-  .command("check")
-  .description("everything that CI runs: format, lint, types, unused code, tests")
-  .action(async () => {
-    const { check } = await import("../test/check.ts");
-    process.exitCode = await check(root);
-  });
-
 client("deploy", "bundle a function and deploy it")
   .argument("<file>", "TypeScript or JavaScript with an agent as its default export")
   .option("--name <name>", "the function's name (else the file's)")
@@ -92,7 +84,10 @@ client("deploy", "bundle a function and deploy it")
   .addOption(new Option("--isolation <mode>", "share an isolate between runs, or a fresh one each run").choices(["version", "run"]))
   .action(async (file: string, flags) => {
     const { deploy } = await import("./commands/deploy.ts");
-    const version = await deploy(connect(flags), file, { ...flags, ...(flags.timeoutMs === undefined ? {} : { timeout_ms: flags.timeoutMs }) });
+    const version = await deploy(connect(flags), file, {
+      ...flags,
+      ...(flags.timeoutMs === undefined ? {} : { timeout_ms: flags.timeoutMs }),
+    });
     if (flags.json) printJson(version);
     else printLine(`${version.name} ${version.version} is ${version.alias}`);
   });

@@ -18,16 +18,21 @@ const STAGES: readonly Stage[] = [
 
 type Counts = { numPassedTests: number; numFailedTests: number; numPendingTests: number };
 
-export async function check(root: string): Promise<number> {
+async function check(root: string): Promise<number> {
   const began_ms = Date.now();
   const results = mkdtempSync(join(tmpdir(), "millrace-check-"));
   const json = join(results, "vitest.json");
   try {
-    for (const stage of [...STAGES, { name: "tests", command: ["vitest", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${json}`] }]) {
+    for (const stage of [
+      ...STAGES,
+      { name: "tests", command: ["vitest", "run", "--reporter=default", "--reporter=json", `--outputFile.json=${json}`] },
+    ]) {
       const stage_ms = Date.now();
       process.stdout.write(`\n── ${stage.name}: ${stage.command.slice(0, 2).join(" ")}\n`);
       const code = await run(root, stage.command);
-      process.stdout.write(`── ${stage.name}: ${code === 0 ? "ok" : `failed (exit ${code})`} after ${((Date.now() - stage_ms) / 1_000).toFixed(1)} s\n`);
+      process.stdout.write(
+        `── ${stage.name}: ${code === 0 ? "ok" : `failed (exit ${code})`} after ${((Date.now() - stage_ms) / 1_000).toFixed(1)} s\n`,
+      );
       if (stage.name === "tests") closeWith(json);
       if (code !== 0) return 1;
     }
@@ -59,3 +64,5 @@ function closeWith(json: string): void {
     process.stdout.write("the test runner left no counts: it did not finish\n");
   }
 }
+
+process.exitCode = await check(join(import.meta.dirname, ".."));

@@ -31,7 +31,9 @@ export type BenchFile = {
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? (sorted[middle] ?? Number.NaN) : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
+  return sorted.length % 2 === 1
+    ? (sorted[middle] ?? Number.NaN)
+    : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
 }
 
 /** Nearest rank. */
@@ -69,7 +71,9 @@ export function markdown(file: BenchFile): string {
   return [
     `**${file.title}**`,
     "",
-    `\`${file.command}\`, ${file.rounds} interleaved rounds of ${file.samples_per_round}; median (least–most) of the rounds. ${file.machine}; ${Object.entries(file.versions)
+    `\`${file.command}\`, ${file.rounds} interleaved rounds of ${file.samples_per_round}; median (least–most) of the rounds. ${file.machine}; ${Object.entries(
+      file.versions,
+    )
       .map(([name, version]) => `${name} ${version}`)
       .join(", ")}; commit ${file.commit}, ${file.measured_at.slice(0, 10)}.`,
     "",
@@ -81,7 +85,8 @@ export function markdown(file: BenchFile): string {
   ].join("\n");
 }
 
-const short = (value: number): string => (Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2));
+const short = (value: number): string =>
+  Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2);
 
 export function writeFigures(path: string, file: BenchFile): void {
   mkdirSync(dirname(path), { recursive: true });

@@ -3,7 +3,7 @@
  * after --ttft-ms with --tokens tokens, --itl-ms apart, streamed and not. It exists so that a bench measures what stands before
  * it. It decides nothing, holds no KV and batches nothing.
  */
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
 import { parseArgs } from "node:util";
 
 const { values } = parseArgs({
@@ -36,30 +36,43 @@ const whole = JSON.stringify({
   choices: [{ index: 0, message: { role: "assistant", content: "word ".repeat(tokens) }, finish_reason: "length" }],
   usage,
 });
-const models = JSON.stringify({ object: "list", data: [{ id: model, object: "model", created: 1, owned_by: "bench", max_model_len: 8192 }] });
+const models = JSON.stringify({
+  object: "list",
+  data: [{ id: model, object: "model", created: 1, owned_by: "bench", max_model_len: 8192 }],
+});
+
+const json = (response: ServerResponse, text: string): void => {
+  response.setHeader("content-type", "application/json").end(text);
+};
+
+function answerStream(response: ServerResponse): void {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.flushHeaders();
+  let sent = 0;
+  const next = (): void => {
+    sent += 1;
+    if (sent >= tokens) {
+      response.end(last + tail);
+      return;
+    }
+    response.write(sent === 1 ? role + word : word);
+    if (itl_ms > 0) setTimeout(next, itl_ms);
+    else next();
+  };
+  setTimeout(next, ttft_ms);
+}
 
 const server = createServer((request, response) => {
-  if (request.url === "/v1/models") return void response.setHeader("content-type", "application/json").end(models);
-  if (request.url === "/version") return void response.setHeader("content-type", "application/json").end('{"version":"0.32.0"}');
-  if (request.method === "GET") return void response.end("");
+  if (request.method === "GET") {
+    json(response, request.url === "/v1/models" ? models : request.url === "/version" ? '{"version":"0.32.0"}' : "{}");
+    return;
+  }
   let body = "";
   request.setEncoding("utf8");
   request.on("data", (text: string) => (body += text));
   request.on("end", () => {
-    const stream = body.includes('"stream":true');
-    if (!stream) return void setTimeout(() => response.setHeader("content-type", "application/json").end(whole), ttft_ms);
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    response.flushHeaders();
-    let sent = 0;
-    const next = (): void => {
-      sent += 1;
-      if (sent < tokens) {
-        response.write(sent === 1 ? role + word : word);
-        if (itl_ms > 0) setTimeout(next, itl_ms);
-        else next();
-      } else response.end(last + tail);
-    };
-    setTimeout(next, ttft_ms);
+    if (body.includes('"stream":true')) answerStream(response);
+    else setTimeout(() => json(response, whole), ttft_ms);
   });
 });
 server.keepAliveTimeout = 120_000;

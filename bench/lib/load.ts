@@ -12,7 +12,12 @@ export type LoadOptions = {
   readonly requests: number;
   readonly stream: boolean;
 };
-export type LoadResult = { readonly latency_ms: readonly number[]; readonly ttft_ms: readonly number[]; readonly errors: number; readonly wall_ms: number };
+export type LoadResult = {
+  readonly latency_ms: readonly number[];
+  readonly ttft_ms: readonly number[];
+  readonly errors: number;
+  readonly wall_ms: number;
+};
 
 export async function load(options: LoadOptions): Promise<LoadResult> {
   const { origin, pathname } = new URL(options.url);
@@ -26,7 +31,12 @@ export async function load(options: LoadOptions): Promise<LoadResult> {
     while (left > 0) {
       left -= 1;
       const began = performance.now();
-      const answer = await pool.request({ path: pathname, method: "POST", headers: { "content-type": "application/json", ...options.headers }, body });
+      const answer = await pool.request({
+        path: pathname,
+        method: "POST",
+        headers: { "content-type": "application/json", ...options.headers },
+        body,
+      });
       let text = "";
       let first = 0;
       for await (const part of answer.body) {

@@ -3,7 +3,13 @@ import { functionVersion } from "../../schema/core/wire/http.ts";
 import { bundle } from "../bundle.ts";
 import { request, type Connection } from "../connection.ts";
 
-export type DeployOptions = { readonly name?: string; readonly egress?: readonly string[]; readonly timeout_ms?: number; readonly alias?: string; readonly isolation?: "version" | "run" };
+export type DeployOptions = {
+  readonly name?: string;
+  readonly egress?: readonly string[];
+  readonly timeout_ms?: number;
+  readonly alias?: string;
+  readonly isolation?: "version" | "run";
+};
 
 /** Bundles `file` and deploys it; the same code and configuration make the same version. */
 export async function deploy(connection: Connection, file: string, options: DeployOptions) {

@@ -6,13 +6,20 @@ export type InvokeOptions = { readonly idempotency_key?: string; readonly versio
 
 const headersOf = (options: InvokeOptions): Record<string, string> =>
   options.idempotency_key === undefined ? {} : { "idempotency-key": options.idempotency_key };
-const bodyOf = (input: unknown, options: InvokeOptions) => ({ input, ...(options.version === undefined ? {} : { version: options.version }) });
+const bodyOf = (input: unknown, options: InvokeOptions) => ({
+  input,
+  ...(options.version === undefined ? {} : { version: options.version }),
+});
 const pathOf = (name: string) => `/v1/functions/${encodeURIComponent(name)}/invocations`;
 const signalOf = (options: InvokeOptions) => (options.signal ? { signal: options.signal } : {});
 
 /** Waits for the run to end. */
 export async function invoke(connection: Connection, name: string, input: unknown, options: InvokeOptions) {
-  const answer = await request(connection, "POST", pathOf(name), { body: bodyOf(input, options), headers: headersOf(options), ...signalOf(options) });
+  const answer = await request(connection, "POST", pathOf(name), {
+    body: bodyOf(input, options),
+    headers: headersOf(options),
+    ...signalOf(options),
+  });
   return run.parse(await answer.json());
 }
 
@@ -27,7 +34,12 @@ export async function invokeAsync(connection: Connection, name: string, input: u
 }
 
 /** The run's events as they happen. */
-export async function* invokeStream(connection: Connection, name: string, input: unknown, options: InvokeOptions): AsyncGenerator<RunEvent> {
+export async function* invokeStream(
+  connection: Connection,
+  name: string,
+  input: unknown,
+  options: InvokeOptions,
+): AsyncGenerator<RunEvent> {
   const answer = await request(connection, "POST", pathOf(name), {
     body: bodyOf(input, options),
     headers: { ...headersOf(options), accept: "text/event-stream" },

@@ -3,14 +3,19 @@ import { formatGpuSeconds } from "../../schema/core/time.ts";
 import { request, type Connection } from "../connection.ts";
 import { grouped, table } from "../output.ts";
 
-export type UsageOptions = { readonly group_by: readonly UsageGroup[]; readonly from?: string; readonly to?: string; readonly settle: boolean };
+export type UsageOptions = {
+  readonly group_by: readonly UsageGroup[];
+  readonly from?: string;
+  readonly to?: string;
+  readonly settle: boolean;
+};
 
 export async function usage(connection: Connection, options: UsageOptions): Promise<UsageReport> {
   const query = new URLSearchParams({ group_by: options.group_by.join(",") });
   if (options.from) query.set("from", options.from);
   if (options.to) query.set("to", options.to);
   if (options.settle) query.set("settle", "true");
-  const answer = await request(connection, "GET", `/v1/usage?${query}`);
+  const answer = await request(connection, "GET", `/v1/usage?${query.toString()}`);
   return usageReport.parse(await answer.json());
 }
 

@@ -24,18 +24,33 @@ const READY_MS_MAX = 60_000;
 export function edgeChild(options: EdgeOptions): Child {
   const url = `http://127.0.0.1:${options.port}`;
   const env_file = options.state.file("edge.env");
-  writeFileSync(env_file, `GATEWAY_URL=${options.gateway_url}\nMILLRACE_CELL_SECRET=${options.cell_secret}\nMILLRACE_ENV=development\n`, { mode: 0o600 });
+  writeFileSync(env_file, `GATEWAY_URL=${options.gateway_url}\nMILLRACE_CELL_SECRET=${options.cell_secret}\nMILLRACE_ENV=development\n`, {
+    mode: 0o600,
+  });
   chmodSync(env_file, 0o600);
   const wrangler = join(dirname(createRequire(import.meta.url).resolve("wrangler/package.json")), "wrangler-dist", "cli.js");
   return new Child({
     name: "edge",
     command: [
-      process.execPath, "--no-warnings", wrangler, "dev",
-      "--config", join(options.root, "wrangler.toml"),
-      "--ip", "127.0.0.1", "--port", String(options.port), "--inspector-port", "0",
-      "--persist-to", options.state.file("edge"),
-      "--env-file", env_file,
-      "--show-interactive-dev-session=false", "--log-level", "warn",
+      process.execPath,
+      "--no-warnings",
+      wrangler,
+      "dev",
+      "--config",
+      join(options.root, "wrangler.toml"),
+      "--ip",
+      "127.0.0.1",
+      "--port",
+      String(options.port),
+      "--inspector-port",
+      "0",
+      "--persist-to",
+      options.state.file("edge"),
+      "--env-file",
+      env_file,
+      "--show-interactive-dev-session=false",
+      "--log-level",
+      "warn",
     ],
     cwd: options.root,
     env: {

@@ -14,7 +14,7 @@ import { startPostgres } from "./postgres.ts";
 import { gatewayChild } from "./gateway.ts";
 import { edgeChild } from "./edge.ts";
 import { stopAgents } from "./agents.ts";
-import { prepareDatabase } from "./seed.ts";
+import { KEY_FILE, prepareDatabase } from "./seed.ts";
 
 export type StartOptions = {
   readonly root: string;
@@ -30,7 +30,15 @@ export type StartOptions = {
 
 export class StartFault extends Error {}
 
-export type Running = { readonly edge_url: string; readonly gateway_url: string; readonly database_url: string; readonly key: string; readonly key_file: string; mark_ready(): void; stop(): Promise<void> };
+export type Running = {
+  readonly edge_url: string;
+  readonly gateway_url: string;
+  readonly database_url: string;
+  readonly key: string;
+  readonly key_file: string;
+  mark_ready(): void;
+  stop(): Promise<void>;
+};
 
 const EDGE_PORT = 8787;
 const GATEWAY_PORT = 8790;
@@ -48,7 +56,7 @@ export async function start(options: StartOptions): Promise<Running> {
   const me = processStarted(process.pid) ?? "";
   let file: RunFile = {
     supervisor: { pid: process.pid, started: me },
-    key_file: state.file("dev-key"),
+    key_file: state.file(KEY_FILE),
     started_at: new Date().toISOString(),
     ready: false,
   };
@@ -72,10 +80,13 @@ export async function start(options: StartOptions): Promise<Running> {
     let database_url = options.database_url;
     if (database_url === undefined) {
       options.say("starting Postgres …");
-      const postgres = await startPostgres({ dir: state.file("postgres"), ...(options.postgres_port === undefined ? {} : { port: options.postgres_port }) });
+      const postgres = await startPostgres({
+        dir: state.file("postgres"),
+        ...(options.postgres_port === undefined ? {} : { port: options.postgres_port }),
+      });
       stops.push(() => postgres.stop());
       database_url = postgres.url;
-      note({ postgres: { url: postgres.url, pid: postgres.pid } });
+      note({ postgres: { url: postgres.url, ...(postgres.pid === null ? {} : { pid: postgres.pid }) } });
     }
     const key = await prepareDatabase({ database_url, state });
 

@@ -8,7 +8,9 @@ const root = join(import.meta.dirname, "..", "..");
 const tracked = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: root, encoding: "utf8" })
   .split("\n")
   .filter((path) => path && existsSync(join(root, path)));
-const sources: SourceFile[] = tracked.filter((path) => path.endsWith(".ts")).map((path) => ({ path, text: readFileSync(join(root, path), "utf8") }));
+const sources: SourceFile[] = tracked
+  .filter((path) => path.endsWith(".ts"))
+  .map((path) => ({ path, text: readFileSync(join(root, path), "utf8") }));
 
 describe("the layout", () => {
   it("has imports that point one way", () => {
@@ -60,8 +62,14 @@ describe("the layout checks can fail", () => {
   });
 
   it("sees every form of import", () => {
-    expect(importsOf('import a from "./a";\nexport { b } from "./b";\nimport "./c";\nimport("./d");\n// import "./e"')).toEqual(["./a", "./b", "./c", "./d"]);
+    expect(importsOf('import a from "./a";\nexport { b } from "./b";\nimport "./c";\nimport("./d");\n// import "./e"')).toEqual([
+      "./a",
+      "./b",
+      "./c",
+      "./d",
+    ]);
   });
 
-  it("sees an unexplained folder", () => expect(folderBreaches(["edge", "misc"], "`edge/` is …")).toEqual([{ path: "misc", what: expect.any(String) }]));
+  it("sees an unexplained folder", () =>
+    expect(folderBreaches(["edge", "misc"], "`edge/` is …")).toEqual([{ path: "misc", what: expect.any(String) }]));
 });

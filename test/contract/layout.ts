@@ -25,7 +25,7 @@ const ROOMS: readonly { readonly room: string; readonly prefix: string; readonly
   },
   { room: "sdk", prefix: "sdk/", may: ["schema/core"] },
   { room: "edge", prefix: "edge/", may: ["schema/core", "schema/db", "sdk"] },
-  { room: "cli", prefix: "cli/", may: ["schema/core", "schema/db", "sdk", "test"] },
+  { room: "cli", prefix: "cli/", may: ["schema/core", "schema/db", "sdk"] },
   { room: "examples", prefix: "examples/", may: ["sdk"] },
   {
     room: "bench",
@@ -41,7 +41,11 @@ const roomOf = (path: string) => ROOMS.find((room) => path.startsWith(room.prefi
 export function importsOf(text: string): string[] {
   const code = withoutComments(text);
   const found: string[] = [];
-  for (const pattern of [/\b(?:import|export)\b[^"'`;]*?\bfrom\s*["']([^"']+)["']/g, /\bimport\s*["']([^"']+)["']/g, /\bimport\s*\(\s*["']([^"']+)["']/g]) {
+  for (const pattern of [
+    /\b(?:import|export)\b[^"'`;]*?\bfrom\s*["']([^"']+)["']/g,
+    /\bimport\s*["']([^"']+)["']/g,
+    /\bimport\s*\(\s*["']([^"']+)["']/g,
+  ]) {
     for (const match of code.matchAll(pattern)) if (match[1]) found.push(match[1]);
   }
   return found;
