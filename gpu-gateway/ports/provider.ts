@@ -36,6 +36,7 @@ export type Provision = {
   readonly reported_by: string;
 };
 
+/** Each launched group ends in exactly one `group_stopped` or `group_lost`, also one that failed to get ready. */
 export type ProviderEvent =
   | { readonly type: "provision"; readonly provision: Provision }
   | { readonly type: "group"; readonly group: RunningGroup }
@@ -47,6 +48,21 @@ export type LaunchOutcome =
   | { readonly type: "launching"; readonly group: RunningGroup }
   | { readonly type: "refused"; readonly reason: string };
 
+/**
+ * A node takes commands of a newer epoch, or of another cell with a live lease (I13). `open`, `renew`, `stop` and `release` reject with
+ * this; `launch` is refused. Whoever meets it commands these nodes no more: nothing to retry.
+ */
+export class Fenced extends Error {
+  override readonly name = "Fenced";
+  /** The epoch that commands now; null when another cell does. */
+  readonly current_epoch: number | null;
+
+  constructor(message: string, current_epoch: number | null) {
+    super(message);
+    this.current_epoch = current_epoch;
+  }
+}
+
 export interface Provider {
   readonly name: string;
   /** Brings up or finds the nodes, claims them for (cell, epoch), reports what already runs. Events flow to `on_event` until `close`. */
@@ -55,9 +71,9 @@ export interface Provider {
     on_event: (event: ProviderEvent) => void,
   ): Promise<readonly RunningGroup[]>;
   launch(spec: GroupSpec): Promise<LaunchOutcome>;
-  /** Idempotent: a group that is gone is stopped. */
+  /** Idempotent: a group that is gone is stopped. Resolves when the node has taken it, or will when it can be reached again; `group_stopped` says that it is done. */
   stop(group_id: GroupId): Promise<void>;
-  /** Renews the nodes' lease; called on a period well below lease_ms. Resolves with each node's own view of now: it is provisioned until then. */
+  /** Renews the nodes' lease; called on a period well below lease_ms. Resolves with each node's own view of now: it is provisioned until then. A node that cannot be reached is left out. */
   renew(): Promise<readonly { readonly node_id: NodeId; readonly confirmed_at: Nanos }[]>;
   /** Gives every GPU back: stops groups, releases nodes. */
   release(): Promise<readonly Provision[]>;
