@@ -1,6 +1,12 @@
-/** vitest globalSetup of project `edge`: one link peer in this process, for code that runs inside workerd. */
+/**
+ * vitest globalSetup of project `edge`: one link peer, for code that runs inside workerd. A process of its own, because the
+ * setup files of a workerd project are resolved with workerd's conditions, under which `ws` is an empty module.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
-import { startLinkPeer } from "./link-peer.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -9,7 +15,14 @@ declare module "vitest" {
 }
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const peer = await startLinkPeer();
-  project.provide("link_peer", { url: peer.url, cell_secret: peer.cell_secret });
-  return () => peer.close();
+  const main = fileURLToPath(new URL("link-peer-main.ts", import.meta.url));
+  const peer = spawn(process.execPath, [main], { stdio: ["pipe", "pipe", "inherit"] });
+  const [line] = await Promise.race([once(createInterface(peer.stdout), "line"), once(peer, "exit").then(() => [""])]);
+  if (line === "") throw new Error("the link peer did not start");
+  project.provide("link_peer", JSON.parse(String(line)));
+  return async () => {
+    const exited = once(peer, "exit");
+    peer.stdin.end();
+    await exited;
+  };
 }
