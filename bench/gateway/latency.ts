@@ -3,7 +3,7 @@
  * 4, 16 and 64 clients; metering, journal and scheduling on. `node bench/gateway/latency.ts [--rounds N] [--requests N] [--json FILE]`
  */
 import { parseArgs } from "node:util";
-import { commit, machine, markdown, median, percentile, writeFigures, type BenchFile, type Figure } from "../lib/figures.ts";
+import { commit, machine, markdown, median, percentile, writeFigures, type BenchFile } from "../lib/figures.ts";
 import { root, startFixedEngine, startGateway, startLoad } from "../lib/world.ts";
 
 const { values } = parseArgs({
@@ -70,7 +70,7 @@ const file: BenchFile = {
   versions: { node: process.versions.node },
   rounds,
   samples_per_round: `${requests} requests at most a cell`,
-  figures: figures as Figure[],
+  figures,
   not_measured: [
     "a real engine (a fixed one stands in: first token after 20 ms, 16 tokens at once)",
     "two-leg calls",
