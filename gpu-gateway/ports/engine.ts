@@ -23,7 +23,14 @@ export type LegRequest = {
 };
 
 /** What prefill returned, validated by the adapter before it is passed on, never shown to a client (I11). */
-export type Handover = { readonly engine: string; readonly params: Readonly<Record<string, unknown>>; readonly expires_at_ms: number };
+export type Handover = {
+  readonly engine: string;
+  readonly params: Readonly<Record<string, unknown>>;
+  /** Milliseconds on `monotoneMs()` of engines/http.ts, which never steps: past it no decode leg may begin. */
+  readonly expires_at_ms: number;
+  /** Measured at the prefill leg: the decode leg reports prompt and cached tokens from here (D5). */
+  readonly prefill_usage?: LegUsage;
+};
 
 /** One coalesced piece of output. `delta` is an OpenAI delta, already stripped of engine-internal fields. */
 export type LegDelta = {
@@ -38,7 +45,13 @@ export type LegDelta = {
 export interface LegSink {
   accepted(): void;
   delta(delta: LegDelta): void;
-  finished(end: { readonly usage: LegUsage; readonly finish_reason: string; readonly handover: Handover | null }): void;
+  finished(end: {
+    readonly usage: LegUsage;
+    readonly finish_reason: string;
+    readonly handover: Handover | null;
+    /** The engine gave no valid usage block: tokens were counted from the deltas. */
+    readonly usage_counted?: boolean;
+  }): void;
   failed(error: LegFailure): void;
   cancelled(): void;
 }
