@@ -137,6 +137,8 @@ export const reconciliation = z.object({
   metered_gpu_ns: z.string(),
   difference_gpu_ns: z.string(),
   by_cost_centre: z.record(z.string(), z.string()).describe("calls, idle, unassigned, loading, waking, draining, lost"),
+  calls: z.int().optional().describe("calls that ended in the period"),
+  calls_without_usage: z.int().optional().describe("those of them whose tokens no usage row states; 0 unless a row is missing"),
 });
 export const usageReport = z.object({
   from: instant,
@@ -147,6 +149,10 @@ export const usageReport = z.object({
   total: usageRow,
   edge: z.object({ requests: z.string(), wall_ns: z.string(), session_ns: z.string(), tool_calls: z.string() }),
   reconciliation,
+  unpriced: z
+    .object({ gpu_ns: z.string(), tokens: z.string() })
+    .optional()
+    .describe("usage that no price was in force for, and that cost and charge therefore leave out"),
 });
 export type UsageReport = z.infer<typeof usageReport>;
 
