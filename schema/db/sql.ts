@@ -12,12 +12,18 @@ import type postgres from "postgres";
 
 export type Db = postgres.ISql;
 
+/**
+ * Postgres holds no NUL in text, and one in a name that a guest chose would stop a whole batch for ever: it becomes U+FFFD, as lone
+ * surrogates do on the way to UTF-8.
+ */
+export const withoutNul = (text: string): string => text.replaceAll("\0", "\uFFFD");
+
 /** An array literal for `${arrayOf(values)}::text[]` (or ::numeric[] …). */
 export function arrayOf(values: Iterable<string | number | bigint | null | undefined>): string {
   const items: string[] = [];
   for (const value of values) {
     if (value === null || value === undefined) items.push("NULL");
-    else if (typeof value === "string") items.push(`"${value.replaceAll(/["\\]/g, "\\$&")}"`);
+    else if (typeof value === "string") items.push(`"${withoutNul(value).replaceAll(/["\\]/g, "\\$&")}"`);
     else items.push(value.toString());
   }
   return `{${items.join(",")}}`;
