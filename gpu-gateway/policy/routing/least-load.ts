@@ -1,0 +1,162 @@
+/**
+ * Least predicted load. Filters say which instances have room, scorers what their load would be, and the picker takes the
+ * least; ties go to the lower instance id (I9).
+ *
+ *  - A pair is a prefill and a decode instance of equal KV compatibility. A pair inside one node comes before any pair across
+ *    nodes (NVLink first, DESIGN §9), however loaded: only when no node has room for both legs do they part.
+ *  - An instance that serves whole calls competes with the pairs by load. A call that cannot be split goes only to such an
+ *    instance, or, where none exists, whole to a decode instance: an engine started for decode still can prefill.
+ *  - Nothing has room: wait. Nothing that exists would have room even if empty: impossible. Nothing exists: wait, for
+ *    elasticity may bring something.
+ */
+import { failure } from "../../../schema/core/errors.ts";
+import type { Micros } from "../../../schema/core/time.ts";
+import { uncachedTokens } from "../estimate/kv-demand.ts";
+import type { CacheManagement, InstanceView, Routing, RoutingDecision } from "../policies.ts";
+import type { Call } from "../vocabulary.ts";
+import { couldServe, hasPrefillRoom, hasRoom, pairs, servesWhole } from "./filters.ts";
+import { decodeLoad, prefillLoad } from "./scorers.ts";
+
+export type LeastLoadOptions = {
+  readonly cache: CacheManagement;
+  /** Calls bound for one decode instance whose KV it has not pulled yet, at most (D3). */
+  readonly deferred_pulls_max: number;
+  /** A prefill instance that holds KV no longer than this cannot hand over safely. */
+  readonly kv_lease_margin: Micros;
+};
+
+type Scored = { readonly view: InstanceView; readonly load: number };
+/** The best of each side within one KV compatibility, and within one node of it. */
+type Sides = { prefill: Scored | null; decode: Scored | null };
+type Pick = { readonly decision: RoutingDecision; readonly load: number };
+
+export function leastPredictedLoad(options: LeastLoadOptions): Routing {
+  const { cache, deferred_pulls_max, kv_lease_margin } = options;
+
+  function wholeLoad(view: InstanceView, call: Call): number | null {
+    if (!hasRoom(view, call, "whole")) return null;
+    const uncached = uncachedTokens(call, cache.expected_hit_tokens(call, view.instance.instance_id));
+    if (!hasPrefillRoom(view, uncached)) return null;
+    return (prefillLoad(view, call, uncached) + decodeLoad(view, call, "whole")) / 2;
+  }
+
+  function pickWhole(call: Call, instances: readonly InstanceView[], serves: (view: InstanceView) => boolean): Pick | null {
+    let best: Scored | null = null;
+    for (const view of instances) {
+      if (!serves(view)) continue;
+      const load = wholeLoad(view, call);
+      if (load !== null) best = lesser(best, { view, load });
+    }
+    return best && { decision: { type: "one_leg", instance: best.view.instance.instance_id }, load: best.load };
+  }
+
+  function sideOf(view: InstanceView, call: Call): Scored | null {
+    if (view.instance.role === "prefill") {
+      if (!hasRoom(view, call, "prefill")) return null;
+      const uncached = uncachedTokens(call, cache.expected_hit_tokens(call, view.instance.instance_id));
+      return hasPrefillRoom(view, uncached) ? { view, load: prefillLoad(view, call, uncached) } : null;
+    }
+    if (view.deferred_pulls >= deferred_pulls_max || !hasRoom(view, call, "decode")) return null;
+    return { view, load: decodeLoad(view, call, "decode") };
+  }
+
+  function pickPair(call: Call, instances: readonly InstanceView[]): Pick | null {
+    const by_node = new Map<string, Sides>();
+    const by_compat = new Map<string, Sides>();
+    for (const view of instances) {
+      if (!pairs(view, kv_lease_margin)) continue;
+      const side = sideOf(view, call);
+      if (side === null) continue;
+      const { kv_compat, node_id, role } = view.instance;
+      keepLesser(by_node, `${node_id} ${kv_compat}`, role, side);
+      keepLesser(by_compat, kv_compat, role, side);
+    }
+    return leastPair(by_node) ?? leastPair(by_compat);
+  }
+
+  return {
+    route(call: Call, all: readonly InstanceView[], _now: Micros): RoutingDecision {
+      const instances = all.filter((view) => view.instance.model === call.model && view.state !== "lost");
+      const wholes = instances.some(servesWhole) ? servesWhole : (view: InstanceView) => view.instance.role === "decode";
+      const pick = call.splittable
+        ? lesserPick(pickWhole(call, instances, servesWhole), pickPair(call, instances))
+        : pickWhole(call, instances, wholes);
+      if (pick !== null) return pick.decision;
+      const possible = call.splittable ? splitPossible(call, instances, kv_lease_margin) : oneOf(instances.filter(wholes), call, "whole");
+      return possible ? { type: "wait" } : { type: "impossible", failure: whyImpossible(call, instances) };
+    },
+  };
+}
+
+function lesser(a: Scored | null, b: Scored): Scored {
+  if (a === null || b.load < a.load) return b;
+  return b.load === a.load && b.view.instance.instance_id < a.view.instance.instance_id ? b : a;
+}
+
+function lesserPick(whole: Pick | null, pair: Pick | null): Pick | null {
+  if (whole === null || pair === null) return whole ?? pair;
+  return pair.load < whole.load ? pair : whole;
+}
+
+function keepLesser(sides: Map<string, Sides>, key: string, role: "prefill" | "decode" | "both", side: Scored): void {
+  let both = sides.get(key);
+  if (both === undefined) {
+    both = { prefill: null, decode: null };
+    sides.set(key, both);
+  }
+  if (role === "prefill") both.prefill = lesser(both.prefill, side);
+  else both.decode = lesser(both.decode, side);
+}
+
+/** Ties between nodes (or compatibilities) go to the lower ids of decode, then prefill. */
+function leastPair(sides: Map<string, Sides>): Pick | null {
+  let best: { prefill: Scored; decode: Scored; load: number } | null = null;
+  for (const { prefill, decode } of sides.values()) {
+    if (prefill === null || decode === null) continue;
+    const load = (prefill.load + decode.load) / 2;
+    if (best === null || load < best.load || (load === best.load && idsBefore(decode, prefill, best.decode, best.prefill)))
+      best = { prefill, decode, load };
+  }
+  if (best === null) return null;
+  const { prefill, decode, load } = best;
+  return {
+    decision: { type: "two_legs", prefill: prefill.view.instance.instance_id, decode: decode.view.instance.instance_id },
+    load,
+  };
+}
+
+function idsBefore(decode: Scored, prefill: Scored, than_decode: Scored, than_prefill: Scored): boolean {
+  const a = decode.view.instance.instance_id;
+  const b = than_decode.view.instance.instance_id;
+  return a === b ? prefill.view.instance.instance_id < than_prefill.view.instance.instance_id : a < b;
+}
+
+/** True when there is none to judge by: elasticity may bring one that fits. */
+function oneOf(instances: readonly InstanceView[], call: Call, role: "prefill" | "decode" | "whole"): boolean {
+  return instances.length === 0 || instances.some((view) => couldServe(view, call, role));
+}
+
+function splitPossible(call: Call, instances: readonly InstanceView[], kv_lease_margin: Micros): boolean {
+  const whole = instances.filter(servesWhole);
+  if (whole.length > 0 && oneOf(whole, call, "whole")) return true;
+  const legged = instances.filter((view) => !servesWhole(view));
+  if (legged.length === 0) return whole.length === 0;
+  const paired = legged.filter((view) => pairs(view, kv_lease_margin));
+  const prefills = paired.filter((view) => view.instance.role === "prefill");
+  const decodes = paired.filter((view) => view.instance.role === "decode");
+  if (paired.length === 0) return false;
+  return oneOf(prefills, call, "prefill") && oneOf(decodes, call, "decode");
+}
+
+/** Told by what would give the answer: the decode side bears prompt and answer, prefill the prompt alone. */
+function whyImpossible(call: Call, instances: readonly InstanceView[]) {
+  const answering = instances.filter((view) => view.instance.role !== "prefill");
+  const needed = call.prompt_tokens + call.max_tokens;
+  const context = Math.max(0, ...answering.map((view) => view.instance.context_tokens));
+  if (answering.length > 0 && needed > context)
+    return failure("context_too_long", `prompt and answer need ${needed} tokens; the context is ${context}`);
+  const kv = Math.max(0, ...answering.map((view) => view.instance.kv_tokens));
+  if (answering.length > 0 && needed > kv)
+    return failure("context_too_long", `prompt and answer need ${needed} tokens of KV; the largest instance holds ${kv}`);
+  return failure("no_capacity", "no instance of this model can serve a call like this");
+}

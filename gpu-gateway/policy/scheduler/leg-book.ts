@@ -1,0 +1,101 @@
+/**
+ * The legs, and the only place that changes their state:
+ *
+ *   starting ─accepted─▶ running ─end─▶ gone
+ *      │                    │  └─ a prefill leg of two ─▶ holding ─pulled | released | lease over─▶ gone
+ *      └──────cancel────────┴─▶ cancelling ─end, or the cancel bound─▶ gone
+ *
+ * A holding leg uses no slot: the engine is done with it, but its KV stays until decode has pulled it. It outlives its call if
+ * it must; then its timer ends it. Legs live are bounded by the instances' slots, holding ones by their KV.
+ */
+import type { LegId } from "../../../schema/core/ids.ts";
+import type { Micros } from "../../../schema/core/time.ts";
+import type { LegRole } from "../vocabulary.ts";
+import type { CallRecord } from "./call-record.ts";
+import type { InstanceEntry } from "./instance-book.ts";
+import { Timer } from "./timers.ts";
+
+export class Leg {
+  readonly leg_id: LegId;
+  readonly record: CallRecord;
+  readonly role: LegRole;
+  readonly entry: InstanceEntry;
+  readonly started: Micros;
+  readonly accept_by: Micros;
+  /** Its own; a decode leg's KV is counted by its reservation. */
+  readonly kv_tokens: number;
+  prefill_tokens: number;
+  state: "starting" | "running" | "cancelling" | "holding" | "gone" = "starting";
+  /** Ends a holding leg that nobody reports released. */
+  readonly lease_end: Timer;
+
+  constructor(init: LegInit, lease_end: Timer) {
+    this.leg_id = init.leg_id;
+    this.record = init.record;
+    this.role = init.role;
+    this.entry = init.entry;
+    this.started = init.started;
+    this.accept_by = init.accept_by;
+    this.kv_tokens = init.kv_tokens;
+    this.prefill_tokens = init.prefill_tokens;
+    this.lease_end = lease_end;
+  }
+}
+
+export type LegInit = Pick<Leg, "leg_id" | "record" | "role" | "entry" | "started" | "accept_by" | "kv_tokens" | "prefill_tokens">;
+
+export class LegBook {
+  readonly #legs = new Map<LegId, Leg>();
+  #holding = 0;
+
+  get(id: LegId): Leg | undefined {
+    return this.#legs.get(id);
+  }
+
+  /** In flight, and holding. */
+  get counts(): { readonly active: number; readonly holding: number } {
+    return { active: this.#legs.size - this.#holding, holding: this.#holding };
+  }
+
+  open(init: LegInit, on_lease_end: (leg: Leg, now: Micros) => void): Leg {
+    const leg: Leg = new Leg(init, new Timer((now) => on_lease_end(leg, now)));
+    this.#legs.set(leg.leg_id, leg);
+    leg.entry.legs_here.add(leg);
+    leg.entry.legs += 1;
+    leg.entry.kv_tokens += leg.kv_tokens;
+    leg.entry.prefill_tokens += leg.prefill_tokens;
+    return leg;
+  }
+
+  accept(leg: Leg): void {
+    if (leg.state === "starting") leg.state = "running";
+  }
+
+  /** Its first token: the prompt has been computed. */
+  promptComputed(leg: Leg): void {
+    leg.entry.prefill_tokens -= leg.prefill_tokens;
+    leg.prefill_tokens = 0;
+  }
+
+  cancelling(leg: Leg): void {
+    leg.state = "cancelling";
+  }
+
+  hold(leg: Leg): void {
+    this.promptComputed(leg);
+    leg.entry.legs -= 1;
+    leg.state = "holding";
+    this.#holding += 1;
+  }
+
+  close(leg: Leg): void {
+    if (leg.state === "gone") return;
+    this.promptComputed(leg);
+    if (leg.state === "holding") this.#holding -= 1;
+    else leg.entry.legs -= 1;
+    leg.entry.kv_tokens -= leg.kv_tokens;
+    leg.entry.legs_here.delete(leg);
+    leg.state = "gone";
+    this.#legs.delete(leg.leg_id);
+  }
+}
