@@ -160,7 +160,7 @@ test("credit is given only for what was stored", async () => {
   const call = request({ words: 10, interval_ms: 1 });
   const gate = Promise.withResolvers<void>();
   const done = link.call(call, (frame) => (frame.type === "token" ? gate.promise : undefined));
-  await untilState((peer_state) => peer_state.calls[call.call]?.ended === true);
+  await untilState((peer_state) => peer_state.calls[call.call]?.ended ?? false);
   expect((await state()).calls[call.call]?.credited).toBe(0);
   gate.resolve();
   await done;

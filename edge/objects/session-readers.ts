@@ -1,0 +1,155 @@
+/**
+ * The sockets of a session. Each is a reader of the log with a place of its own, kept in the socket's attachment, so that it
+ * survives hibernation. A reader pulls: whenever it may go on (something was appended, an ack came, it said hello) it reads pages
+ * of the log after its place and sends them. Replay and live events are therefore one thing, and there is no join between them at
+ * which an event could be lost or doubled (I4).
+ *
+ * A reader stops when SESSION_UNACKED_EVENTS_MAX events or SESSION_UNACKED_BYTES_MAX bytes are unacknowledged, and goes on at the
+ * next ack. One that acknowledges nothing while SESSION_UNACKED_EVENTS_MAX events are appended is closed with 4008: workerd does
+ * not tell how much a socket still holds, so that acknowledgements alone bound the memory of a slow reader.
+ */
+import { failure, type Failure } from "../../schema/core/errors.ts";
+import { SESSION_UNACKED_EVENTS_MAX } from "../../schema/core/wire/limits.ts";
+import type { SessionToClient } from "../../schema/core/wire/session.ts";
+import type { TokenClaims } from "../../schema/core/wire/token.ts";
+import { SESSION_UNACKED_BYTES_MAX } from "./session-limits.ts";
+import type { SessionLog } from "./session-log.ts";
+
+export const CLOSE_SLOW_READER = 4008;
+
+export type Reader = {
+  readonly socket_id: string;
+  readonly caller: TokenClaims;
+  readonly opened_at_ms: number;
+  /** Up to here the socket's open time is in the usage outbox. */
+  metered_at_ms: number;
+  /** Said hello. */
+  greeted: boolean;
+  sent: number;
+  acked: number;
+  unacked_bytes: number;
+  /** The end of the log when the reader last gave a sign of life. */
+  log_seq_at_ack: number;
+};
+
+export type ReaderLimits = { readonly unacked_events_max: number; readonly unacked_bytes_max: number };
+const LIMITS: ReaderLimits = { unacked_events_max: SESSION_UNACKED_EVENTS_MAX, unacked_bytes_max: SESSION_UNACKED_BYTES_MAX };
+
+export class SessionReaders {
+  readonly #ctx: DurableObjectState;
+  readonly #log: SessionLog;
+  readonly #session: string;
+  readonly #limits: ReaderLimits;
+  #look_pending = false;
+
+  constructor(ctx: DurableObjectState, log: SessionLog, session: string, limits = LIMITS) {
+    this.#ctx = ctx;
+    this.#log = log;
+    this.#session = session;
+    this.#limits = limits;
+  }
+
+  accept(socket: WebSocket, socket_id: string, caller: TokenClaims, now_ms: number): void {
+    this.#ctx.acceptWebSocket(socket);
+    write(socket, {
+      socket_id,
+      caller,
+      opened_at_ms: now_ms,
+      metered_at_ms: now_ms,
+      greeted: false,
+      sent: 0,
+      acked: 0,
+      unacked_bytes: 0,
+      log_seq_at_ack: 0,
+    });
+  }
+
+  /** After an append, also one whose transaction is still open: readers look when it is over, and see it only if it was kept. */
+  look(): void {
+    if (this.#look_pending) return;
+    this.#look_pending = true;
+    queueMicrotask(() => {
+      this.#look_pending = false;
+      for (const socket of this.#ctx.getWebSockets()) this.#pump(socket);
+    });
+  }
+
+  hello(socket: WebSocket, resume_from: number): void {
+    const reader = readerOf(socket);
+    if (reader.greeted) return this.refuse(socket, failure("invalid_request", "hello was said already"));
+    const { last_seq, first_seq } = this.#log;
+    const truncated = resume_from + 1 < first_seq;
+    // A place beyond the end is kept: nothing comes until the log has passed it.
+    const place = truncated ? first_seq - 1 : resume_from;
+    write(socket, { ...reader, greeted: true, sent: place, acked: place, log_seq_at_ack: last_seq });
+    say(socket, { type: "welcome", session: this.#session, seq: last_seq, ...(truncated ? { truncated_before: first_seq } : {}) });
+    this.#pump(socket);
+  }
+
+  ack(socket: WebSocket, seq: number): void {
+    const reader = readerOf(socket);
+    if (seq > reader.sent) return this.refuse(socket, failure("invalid_request", `nothing beyond ${reader.sent} was sent`, "seq"));
+    if (seq < reader.acked) return;
+    const unacked_bytes = this.#log.bytesBetween(seq, reader.sent);
+    write(socket, { ...reader, acked: seq, unacked_bytes, log_seq_at_ack: this.#log.last_seq });
+    this.#pump(socket);
+  }
+
+  refuse(socket: WebSocket, error: Failure, id?: string): void {
+    say(socket, { type: "refused", error, ...(id === undefined ? {} : { id }) });
+  }
+
+  #pump(socket: WebSocket): void {
+    const reader = readerOf(socket);
+    if (!reader.greeted || socket.readyState !== WebSocket.OPEN) return;
+    const { last_seq } = this.#log;
+    if (reader.sent >= last_seq) return;
+    if (reader.sent > reader.acked && last_seq - reader.log_seq_at_ack > this.#limits.unacked_events_max) {
+      return close(socket, CLOSE_SLOW_READER, "slow_reader: acknowledge, then resume");
+    }
+    while (reader.sent < last_seq && this.#mayBeSent(reader)) {
+      for (const event of this.#log.page(reader.sent)) {
+        if (!this.#mayBeSent(reader)) break;
+        // The log was truncated past a reader that had stopped: only a new welcome can say so.
+        if (event.seq !== reader.sent + 1) return close(socket, CLOSE_SLOW_READER, "slow_reader: the log went on, resume");
+        if (!sendText(socket, event.json)) return;
+        reader.sent = event.seq;
+        reader.unacked_bytes += event.json.length;
+      }
+    }
+    write(socket, reader);
+  }
+
+  #mayBeSent(reader: Reader): boolean {
+    const { unacked_events_max, unacked_bytes_max } = this.#limits;
+    return reader.sent - reader.acked < unacked_events_max && reader.unacked_bytes < unacked_bytes_max;
+  }
+}
+
+export const readerOf = (socket: WebSocket): Reader => socket.deserializeAttachment() as Reader;
+
+export function write(socket: WebSocket, reader: Reader): void {
+  socket.serializeAttachment(reader);
+}
+
+export function close(socket: WebSocket, code: number, reason: string): void {
+  try {
+    socket.close(code, reason);
+  } catch {
+    // The other end closed it first.
+  }
+}
+
+function say(socket: WebSocket, frame: SessionToClient): void {
+  sendText(socket, JSON.stringify(frame));
+}
+
+/** False: the socket is gone; its close event comes, and the client resumes. */
+function sendText(socket: WebSocket, text: string): boolean {
+  try {
+    socket.send(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
