@@ -17,7 +17,14 @@ import type { Engine, EngineProbe } from "../ports/engine.ts";
 import type { GroupSpec, Provider, ProviderEvent, Provision, RunningGroup } from "../ports/provider.ts";
 import type { MeterInput } from "./meter.ts";
 import type { LegRun } from "./leg-run.ts";
-import { HEALTH_FAILURES_MAX, PROBE_ATTEMPTS_MAX, PROBE_PERIOD_MS, SAMPLE_PERIOD_MS, STOP_DRAIN_MS_MAX } from "./limits.ts";
+import {
+  GROUPS_ENDED_EARLY_MAX,
+  HEALTH_FAILURES_MAX,
+  PROBE_ATTEMPTS_MAX,
+  PROBE_PERIOD_MS,
+  SAMPLE_PERIOD_MS,
+  STOP_DRAIN_MS_MAX,
+} from "./limits.ts";
 
 export type FleetInstance = {
   readonly instance_id: InstanceId;
@@ -33,6 +40,8 @@ export type FleetGroup = {
   readonly running: RunningGroup;
   readonly instances: readonly FleetInstance[];
   phase: "loading" | "ready" | "stopping";
+  /** Why it was given up, while its processes still have to end. */
+  condemned: string | null;
 };
 
 export interface FleetHost {
@@ -57,6 +66,7 @@ export class Fleet {
   readonly #host: FleetHost;
   readonly #options: FleetOptions;
   readonly #sampler: NodeJS.Timeout;
+  readonly #ended_early = new Set<GroupId>();
   #closed = false;
 
   constructor(host: FleetHost, options: FleetOptions) {
@@ -72,6 +82,14 @@ export class Fleet {
     return [...this.#groups.values()].sort((a, b) => (a.running.group_id < b.running.group_id ? -1 : 1));
   }
 
+  /** The largest context that an instance of this model has; null while none is known. */
+  contextTokens(model: string): number | null {
+    let largest: number | null = null;
+    for (const { instance } of this.#instances.values())
+      if (instance?.model === model) largest = Math.max(largest ?? 0, instance.context_tokens);
+    return largest;
+  }
+
   /** Groups that run from before. Resolves when each has been probed, or has turned out not to serve: policy plans after that. */
   async adopt(groups: readonly RunningGroup[]): Promise<void> {
     await Promise.all(groups.map((group) => this.#take(group)));
@@ -83,7 +101,7 @@ export class Fleet {
       case "provision":
         return this.#host.provisioned(event.provision);
       case "group":
-        if (event.group.state === "failed") return this.#gone(event.group.group_id, "lost", "the engine did not start");
+        if (event.group.state === "failed") return;
         void this.#take(event.group);
         return;
       case "group_lost":
@@ -116,10 +134,7 @@ export class Fleet {
     for (const member of group.instances) this.#setState(member, "draining");
     const until_ms = performance.now() + (drain ? STOP_DRAIN_MS_MAX : 0);
     while (performance.now() < until_ms && group.instances.some((member) => member.legs.size > 0)) await pause(PROBE_PERIOD_MS);
-    await this.#options.provider
-      .stop(group_id)
-      .catch((error: unknown) => this.#host.log("stop failed", { group: group_id, error: String(error) }));
-    this.#gone(group_id, "stopped", "stopped");
+    await this.#stopAtProvider(group_id);
   }
 
   close(): void {
@@ -129,11 +144,15 @@ export class Fleet {
   }
 
   #take(running: RunningGroup): Promise<void> {
-    const known = this.#groups.get(running.group_id);
-    if (known !== undefined) return Promise.resolve();
+    if (this.#groups.has(running.group_id)) return Promise.resolve();
+    if (this.#ended_early.delete(running.group_id)) {
+      this.#host.dispatch({ type: "group_lost", group_id: running.group_id, reason: "ended while it was launched" });
+      return Promise.resolve();
+    }
     const group: FleetGroup = {
       running,
       phase: "loading",
+      condemned: null,
       instances: running.instances.map(({ instance_id, url }) => ({
         instance_id,
         url,
@@ -161,11 +180,7 @@ export class Fleet {
     if (this.#groups.get(group.running.group_id) !== group || group.phase !== "loading" || this.#closed) return;
     const instances: Instance[] = [];
     for (const found of probed) {
-      if (typeof found === "string") {
-        this.#host.log("instance does not serve", { group: group.running.group_id, reason: found });
-        this.#gone(group.running.group_id, "lost", found);
-        return this.#options.provider.stop(group.running.group_id).catch(() => undefined);
-      }
+      if (typeof found === "string") return this.#condemn(group, `an instance does not serve: ${found}`);
       instances.push(found);
     }
     group.phase = "ready";
@@ -224,22 +239,55 @@ export class Fleet {
   }
 
   /** Policy first learns that the instances are lost, then that their legs failed: a retry must not go back to them. */
+  #lose(group: FleetGroup, reason: string): void {
+    for (const member of group.instances) {
+      if (member.state === "lost") continue;
+      member.state = "lost";
+      if (member.instance !== null) this.#host.dispatch({ type: "instance_state", instance_id: member.instance_id, state: "lost" });
+    }
+    for (const member of group.instances) for (const leg of member.legs) leg.lost(reason);
+  }
+
+  /** It does not serve. Its GPUs are taken until its processes have ended, so policy hears of the loss only then. */
+  async #condemn(group: FleetGroup, reason: string): Promise<void> {
+    if (group.condemned !== null) return;
+    group.condemned = reason;
+    group.phase = "stopping";
+    this.#host.log("group given up", { group: group.running.group_id, reason });
+    this.#lose(group, reason);
+    await this.#stopAtProvider(group.running.group_id);
+  }
+
+  /** The provider's `group_stopped` says that it is done. */
+  async #stopAtProvider(group_id: GroupId): Promise<void> {
+    try {
+      await this.#options.provider.stop(group_id);
+    } catch (error) {
+      // Fenced: the lease keeper meets the same at its next renewal and ends this gateway.
+      this.#host.log("stop failed", { group: group_id, error: String(error) });
+    }
+  }
+
   #gone(group_id: GroupId, how: "stopped" | "lost", reason: string): void {
     const group = this.#groups.get(group_id);
-    if (group === undefined) return;
+    if (group === undefined) return this.#rememberEnded(group_id);
     this.#groups.delete(group_id);
-    for (const member of group.instances) {
-      if (member.instance !== null) this.#host.dispatch({ type: "instance_state", instance_id: member.instance_id, state: "lost" });
-      member.state = "lost";
-    }
+    this.#lose(group, reason);
     for (const member of group.instances) {
       this.#instances.delete(member.instance_id);
-      for (const leg of member.legs) leg.lost(reason);
       member.engine.close();
     }
-    this.#host.record({ type: "group_ended", group: group_id, reason: how });
-    this.#host.log(`group ${how}`, { group: group_id, reason });
-    this.#host.dispatch(how === "lost" ? { type: "group_lost", group_id, reason } : { type: "group_stopped", group_id });
+    const lost = how === "lost" || group.condemned !== null;
+    this.#host.record({ type: "group_ended", group: group_id, reason: lost ? "lost" : "stopped" });
+    this.#host.log(lost ? "group lost" : "group stopped", { group: group_id, reason: group.condemned ?? reason });
+    this.#host.dispatch(lost ? { type: "group_lost", group_id, reason: group.condemned ?? reason } : { type: "group_stopped", group_id });
+  }
+
+  /** A group may end before the answer to its launch has come. */
+  #rememberEnded(group_id: GroupId): void {
+    this.#ended_early.add(group_id);
+    const [oldest] = this.#ended_early;
+    if (this.#ended_early.size > GROUPS_ENDED_EARLY_MAX && oldest !== undefined) this.#ended_early.delete(oldest);
   }
 
   #sample(): void {
@@ -265,11 +313,6 @@ export class Fleet {
       return;
     }
     member.health_failures += 1;
-    if (member.health_failures < HEALTH_FAILURES_MAX) return;
-    const { group_id } = group.running;
-    this.#gone(group_id, "lost", "the engine stopped answering");
-    await this.#options.provider
-      .stop(group_id)
-      .catch((error: unknown) => this.#host.log("stop failed", { group: group_id, error: String(error) }));
+    if (member.health_failures >= HEALTH_FAILURES_MAX) await this.#condemn(group, "the engine stopped answering");
   }
 }

@@ -10,3 +10,4 @@ export const PROBE_ATTEMPTS_MAX = 50; // probes of an instance that its provider
 export const PROBE_PERIOD_MS = 200; // between two probes of a loading instance
 export const STOP_DRAIN_MS_MAX = 30_000; // a group that stops after draining: what still runs then is cancelled
 export const LEASE_SKEW_MS = 500; // subtracted from a lease's end: clocks and timers are not exact
+export const GROUPS_ENDED_EARLY_MAX = 256; // groups that ended before their launch was answered, remembered: the oldest go

@@ -199,7 +199,8 @@ export class Runtime {
       kind === "chat" ? rawEstimateOfChat(request.body as ChatRequest) : rawEstimateOfCompletion(request.body as CompletionRequest);
     const prompt_tokens = estimateTokens(raw, this.#calibrations.get(tags.model) ?? UNCALIBRATED);
     const wanted = maxTokensOf(request.body);
-    const max_tokens = wanted ?? this.#options.max_tokens_default;
+    const context = this.fleet.contextTokens(tags.model) ?? Number.MAX_SAFE_INTEGER;
+    const max_tokens = wanted ?? Math.max(1, Math.min(this.#options.max_tokens_default, context - prompt_tokens));
     const call: Call = {
       call_id: request.call_id,
       tenant: tags.tenant as Call["tenant"],

@@ -1,0 +1,22 @@
+/** Named limits of the doors (I8). What happens at each is said beside it. */
+export const HEADER_BYTES_MAX = 16_384; // all request headers together: 431, connection closed
+export const HEADERS_MS_MAX = 10_000; // from connection to complete headers: 408, connection closed
+export const REQUEST_MS_MAX = 60_000; // from connection to complete body: 408, connection closed
+export const KEEP_ALIVE_MS = 65_000; // an idle connection is closed; above what load balancers keep
+export const CONNECTIONS_MAX = 8_192; // further connections are dropped by the server
+export const BODY_DRAIN_BYTES_MAX = 33_554_432; // read and thrown away of a body that is too large, so that its sender sees the 413
+export const BODY_DRAIN_MS_MAX = 5_000; // then the connection is cut
+export const JSON_DEPTH_MAX = 128; // nesting: 400 invalid_request
+export const HEADERS_HELD_MS = 3_000; // a stream's status is open so long; then 200 and comments, so that proxies do not give up
+export const HEARTBEAT_MS = 10_000; // between comments on a stream that has nothing to say
+export const STALLED_READER_MS = 60_000; // a client that takes nothing for so long is disconnected
+export const CONTEXT_HEADER_BYTES_MAX = 4_096; // x-millrace-context: 400
+export const KEY_CACHE_MS = 2_000; // a key found valid is not looked up again for so long
+export const KEY_CACHE_MAX = 10_000; // keys and tokens remembered: the oldest go
+export const REVOCATION_POLL_MS = 2_000; // a revoked key's links close and its calls end within this and one query
+export const REVOKED_REMEMBERED_MAX = 10_000; // revoked keys remembered, for tokens signed before: the oldest go
+export const LINKS_MAX = 4_096; // open links: 503 before the upgrade
+export const LINK_HELLO_MS = 10_000; // from the upgrade to `hello`: closed with 1008
+export const LINK_PING_MS = 15_000; // protocol pings; a link that has not answered the last one is terminated
+export const LINK_SOCKET_BYTES_MAX = 1_048_576; // handed to a link's socket and not yet sent: its calls wait, and coalesce
+export const LINK_FAULTS_MAX = 16; // malformed frames on one link: closed with 1008
