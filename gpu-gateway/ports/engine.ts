@@ -26,7 +26,7 @@ export type LegRequest = {
 export type Handover = {
   readonly engine: string;
   readonly params: Readonly<Record<string, unknown>>;
-  /** Milliseconds on `monotoneMs()` of engines/http.ts, which never steps: past it no decode leg may begin. */
+  /** Milliseconds on `monotoneMs()` of engines/monotone.ts, which never steps: past it no decode leg may begin. */
   readonly expires_at_ms: number;
   /** Measured at the prefill leg: the decode leg reports prompt and cached tokens from here (D5). */
   readonly prefill_usage?: LegUsage;

@@ -46,7 +46,7 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
         speed: { ...text, default: "1" },
         "kv-tokens": text,
         context: text,
-        "max-num-seqs": { ...text, default: "128" },
+        "max-num-seqs": { ...text, default: "256" },
         "max-num-batched-tokens": { ...text, default: "2048" },
         "load-ms": text,
         "kv-lease-ms": { ...text, default: "30000" },
@@ -79,7 +79,7 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
   const numbers = {
     port: number("port", 0, 0),
     kv_port: number("kv-port", 0, 0),
-    sequences: number("max-num-seqs", 1, 128),
+    sequences: number("max-num-seqs", 1, 256),
     step_tokens: number("max-num-batched-tokens", 16, 2_048),
     load_ms: number("load-ms", 0, profile === undefined ? 0 : loadUs(profile) / 1_000 / speed, false),
     kv_lease_ms: number("kv-lease-ms", 1, 30_000),
