@@ -30,6 +30,7 @@ export const calls = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.tenant, t.call, t.accepted_at_ns] }),
+    index("calls_cell_time").on(t.cell, t.ended_at_ns),
     index("calls_time").on(t.tenant, t.ended_at_ns),
     index("calls_run").on(t.run),
     index("calls_session").on(t.session),

@@ -47,6 +47,9 @@ export const usage = pgTable(
     primaryKey({ columns: [t.tenant, t.source, t.id] }),
     index("usage_time").on(t.tenant, t.from_ns),
     index("usage_cell_time").on(t.cell, t.from_ns),
+    index("usage_call_tokens")
+      .on(t.tenant, t.call)
+      .where(sql`${t.kind} = 'tokens'`),
     check("usage_order", sql`${t.to_ns} >= ${t.from_ns}`),
   ],
 );

@@ -94,20 +94,13 @@ export async function sumUsage(sql: Db, q: UsageQuery): Promise<PricedUsage[]> {
 
 /** The only way a key gets into the statement: by name, never by the client's text. */
 function keyColumn(sql: Db, group: UsageGroup | undefined) {
-  switch (group) {
-    case undefined:
-      return sql`null::text`;
-    case "function":
-      return sql`u.function`;
-    case "session":
-      return sql`u.session`;
-    case "agent":
-      return sql`u.agent`;
-    case "model":
-      return sql`u.model`;
-    case "run":
-      return sql`u.run`;
-    case "day":
-      return sql`to_char(to_timestamp(floor(u.from_ns / 1000000000)::float8) at time zone 'UTC', 'YYYY-MM-DD')`;
-  }
+  const columns = {
+    function: sql`u.function`,
+    session: sql`u.session`,
+    agent: sql`u.agent`,
+    model: sql`u.model`,
+    run: sql`u.run`,
+    day: sql`to_char(to_timestamp(floor(u.from_ns / 1000000000)::float8) at time zone 'UTC', 'YYYY-MM-DD')`,
+  };
+  return group === undefined ? sql`null::text` : columns[group];
 }

@@ -1,0 +1,2 @@
+CREATE INDEX "calls_cell_time" ON "calls" USING btree ("cell","ended_at_ns");--> statement-breakpoint
+CREATE INDEX "usage_call_tokens" ON "usage" USING btree ("tenant","call") WHERE "usage"."kind" = 'tokens';
