@@ -160,10 +160,14 @@ export class LinkCall {
   #settle(settle: () => void): void {
     if (this.#over) return;
     this.#over = true;
-    clearTimeout(this.#burst_timer ?? null);
-    clearTimeout(this.#deadline_timer ?? null);
-    clearTimeout(this.#cancel_timer ?? null);
+    stop(this.#burst_timer);
+    stop(this.#deadline_timer);
+    stop(this.#cancel_timer);
     this.#onFinished();
     settle();
   }
+}
+
+function stop(timer: ReturnType<typeof setTimeout> | undefined): void {
+  if (timer !== undefined) clearTimeout(timer);
 }

@@ -139,7 +139,7 @@ class Link {
 
   #start(call: LinkCall): void {
     if (this.#phase.name === "open") {
-      clearTimeout(this.#phase.linger ?? null);
+      if (this.#phase.linger !== undefined) clearTimeout(this.#phase.linger);
       this.#phase.linger = undefined;
       // Silence is counted from when there was something to hear.
       if (this.#calls.size === 1) this.#heard_at_ms = performance.now();
@@ -318,7 +318,7 @@ class Link {
     if (phase.name === "backing_off") clearTimeout(phase.timer);
     if (phase.name !== "open") return;
     clearInterval(phase.ping);
-    clearTimeout(phase.linger ?? null);
+    if (phase.linger !== undefined) clearTimeout(phase.linger);
     try {
       phase.socket.close(code, reason);
     } catch {

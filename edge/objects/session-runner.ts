@@ -148,8 +148,9 @@ function toEvent(turn: string, fact: ExecutionFact): SessionEventBody[] {
       return [{ type: "usage", turn, call: fact.call, ...agent, usage: fact.usage }];
     case "log":
       // A log line is for the function's author, not for its users.
-      return [];
+      break;
   }
+  return [];
 }
 
 const plain = (error: Failure): Failure => failure(error.code, error.detail, error.param);

@@ -1,0 +1,306 @@
+/**
+ * A long-lived conversation with an agent, as a Durable Object named `<tenant>/<session>`: the log of its events, the sockets that
+ * read it, and the turns that write it (schema/core/wire/session.ts). Connections are disposable; the log is the truth (D7).
+ *
+ * While nothing is happening the object hibernates with its sockets open: pings are answered by the platform, readers' places are
+ * in their sockets' attachments, and everything else is in SQLite. While a turn runs an alarm is armed, so that a turn whose object
+ * died is found and continued even if no client ever comes back.
+ *
+ * One message at a time: a second one during a turn is refused with `turn_in_progress`. Queueing and interrupting are not offered.
+ */
+import { DurableObject } from "cloudflare:workers";
+import { failure } from "../../schema/core/errors.ts";
+import type { ProgramId, RunId } from "../../schema/core/ids.ts";
+import { SESSION_PROTOCOL, type SessionFromClient } from "../../schema/core/wire/session.ts";
+import type { TokenClaims } from "../../schema/core/wire/token.ts";
+import type { Env } from "../env.ts";
+import { codeOf } from "../functions.ts";
+import { createGatewayClient, type GatewayCall, type GatewayClient } from "../gateway-client.ts";
+import { createExecution, type Execution, type ExecutionHost, type ExecutionSink, type Outcome } from "../runtime/execution.ts";
+import { createExecutionTables, forgetExecution } from "../runtime/tables.ts";
+import { exportSession, type SessionExport } from "./session-export.ts";
+import { readFrame } from "./session-frames.ts";
+import { SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
+import { SessionLog } from "./session-log.ts";
+import { close, readerOf, SessionReaders, write } from "./session-readers.ts";
+import { SessionRunner } from "./session-runner.ts";
+import { readIdentity, type SessionIdentity, writeIdentity } from "./session-store.ts";
+import { SessionTurns, type TurnRow } from "./session-turns.ts";
+import { SESSION_TIME_PIECE_MS, socketTime, turnUsage } from "./session-usage.ts";
+import { UsageOutbox } from "./usage-outbox.ts";
+
+/** On the request with which the door hands a socket over: who was let in. Only our own Worker reaches an object. */
+export const CALLER_HEADER = "x-millrace-caller";
+
+export type SessionCreated = { readonly kind: "created" | "existed"; readonly identity: SessionIdentity };
+
+/** Everything that exists only once the session does. */
+type Parts = {
+  readonly identity: SessionIdentity;
+  readonly log: SessionLog;
+  readonly turns: SessionTurns;
+  readonly readers: SessionReaders;
+  readonly runner: SessionRunner;
+  readonly outbox: UsageOutbox;
+};
+
+export class AgentSession extends DurableObject<Env> implements ExecutionHost {
+  #parts: Parts | undefined;
+  #gateway: { readonly key: string; readonly client: GatewayClient } | undefined;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
+    const identity = readIdentity(ctx.storage.sql);
+    if (!identity) return;
+    this.#parts = this.#open(identity);
+    // Awake again with a turn that another life of this object began.
+    if (this.#parts.turns.running()) this.#proceed(this.#parts);
+  }
+
+  // ── what the doors ask ──
+
+  create(identity: SessionIdentity): SessionCreated {
+    if (this.#parts) return { kind: "existed", identity: this.#parts.identity };
+    const { storage } = this.ctx;
+    storage.transactionSync(() => {
+      writeIdentity(storage.sql, identity);
+      UsageOutbox.createTable(storage.sql);
+      createExecutionTables(storage.sql);
+    });
+    this.#parts = this.#open(identity);
+    return { kind: "created", identity };
+  }
+
+  describe(): SessionIdentity | null {
+    return this.#parts?.identity ?? null;
+  }
+
+  /** A page of the log as JSON text: `{events, seq, truncated_before?}`. */
+  events(after: number): string {
+    const { log } = this.#known();
+    const { first_seq, last_seq } = log;
+    const truncated = after + 1 < first_seq ? `,"truncated_before":${first_seq}` : "";
+    const events = log.page(after, SESSION_PAGE_EVENTS).map((event) => event.json);
+    return `{"events":[${events.join(",")}],"seq":${last_seq}${truncated}}`;
+  }
+
+  /** What a session is made of, for a fixture that later versions must open. */
+  export(): SessionExport {
+    return exportSession(this.ctx.storage.sql, this.#known().identity);
+  }
+
+  /** The upgrade, after the door let the caller in. */
+  override async fetch(request: Request): Promise<Response> {
+    const { readers } = this.#known();
+    if (this.ctx.getWebSockets().length >= SESSION_SOCKETS_MAX) return Response.json(failure("rate_limited"), { status: 429 });
+    const caller = JSON.parse(request.headers.get(CALLER_HEADER) ?? "null") as TokenClaims;
+    const pair = new WebSocketPair();
+    readers.accept(pair[1], crypto.randomUUID(), caller, Date.now());
+    const offered = request.headers.get("sec-websocket-protocol")?.split(",") ?? [];
+    const chosen = offered.some((protocol) => protocol.trim() === SESSION_PROTOCOL);
+    return new Response(null, {
+      status: 101,
+      webSocket: pair[0],
+      ...(chosen ? { headers: { "sec-websocket-protocol": SESSION_PROTOCOL } } : {}),
+    });
+  }
+
+  // ── sockets ──
+
+  override async webSocketMessage(socket: WebSocket, data: string | ArrayBuffer): Promise<void> {
+    const parts = this.#known();
+    this.#meter(parts, socket, SESSION_TIME_PIECE_MS);
+    const read = readFrame(data);
+    switch (read.kind) {
+      case "too_big":
+        return close(socket, 1009, "the frame is larger than the limit");
+      case "refused":
+        return parts.readers.refuse(socket, read.error, read.id);
+      case "frame":
+        return this.#handle(parts, socket, read.frame);
+    }
+  }
+
+  override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
+    this.#meter(this.#known(), socket, 0);
+    // Answers the client's close; 1005 and 1006 say that there was no code, and may not be sent.
+    close(socket, code === 1005 || code === 1006 ? 1000 : code, "");
+  }
+
+  override async webSocketError(socket: WebSocket): Promise<void> {
+    this.#meter(this.#known(), socket, 0);
+  }
+
+  #handle(parts: Parts, socket: WebSocket, frame: SessionFromClient): void {
+    const { readers, runner } = parts;
+    if (frame.type === "hello") return readers.hello(socket, frame.resume_from);
+    if (!readerOf(socket).greeted) return readers.refuse(socket, failure("malformed_frame", "the first frame is hello"));
+    switch (frame.type) {
+      case "ack":
+        return readers.ack(socket, frame.seq);
+      case "message":
+        return this.#message(parts, socket, frame);
+      case "cancel":
+        if (!runner.cancel(frame.turn, "the client asked")) readers.refuse(socket, failure("invalid_request", "no such turn is running"));
+        return;
+    }
+  }
+
+  #message(parts: Parts, socket: WebSocket, message: { id: string; text: string }): void {
+    const { readers, turns, runner, identity } = parts;
+    const { id, text } = message;
+    switch (turns.seen(id, text)) {
+      case "same":
+        return; // Sent again by a client that could not know that it had arrived: its events are in the log.
+      case "other_text":
+        return readers.refuse(socket, failure("idempotency_mismatch", "this id was another message's", "id"), id);
+      case "new":
+        break;
+    }
+    if (turns.running()) return readers.refuse(socket, failure("turn_in_progress"), id);
+    const { caller } = readerOf(socket);
+    this.ctx.storage.transactionSync(() => runner.begin({ id, text }, caller, Date.now(), identity.config.timeout_ms));
+    readers.look();
+    this.#proceed(parts);
+  }
+
+  // ── turns ──
+
+  #proceed(parts: Parts): void {
+    this.ctx.waitUntil(
+      (async () => {
+        await this.#arm(parts);
+        await parts.runner.proceed();
+        await this.#arm(parts);
+      })(),
+    );
+  }
+
+  #execute(identity: SessionIdentity, turn: TurnRow, program: ProgramId, sink: ExecutionSink): Execution {
+    return createExecution({
+      ctx: this.ctx,
+      env: this.env,
+      host: { binding: "SESSIONS", id: this.ctx.id.toString() },
+      identity: {
+        tenant: identity.tenant,
+        project: identity.project,
+        key: turn.caller.key,
+        function: identity.function,
+        function_name: identity.function_name,
+        version: identity.version,
+        program,
+        session: identity.session,
+        agent: identity.function_name,
+        path_prefix: "",
+        depth: 0,
+      },
+      code: codeOf(this.env, identity),
+      config: identity.config,
+      gateway: this.#linkFor(identity, turn.caller.key),
+      sink,
+      deadline_at_ms: turn.deadline_at_ms,
+    });
+  }
+
+  /** One link for all turns; another caller's turn gets another, because the gateway is asked in the name of a key. */
+  #linkFor(identity: SessionIdentity, key: string): GatewayClient {
+    if (this.#gateway?.key === key) return this.#gateway.client;
+    this.#gateway?.client.close();
+    const { tenant, project, session } = identity;
+    const client = createGatewayClient({ env: this.env, link_id: session, claims: { tenant, project, key, scopes: ["infer"] } });
+    this.#gateway = { key, client };
+    return client;
+  }
+
+  // ── the alarm: a watch over the running turn, and the outbox ──
+
+  override async alarm(): Promise<void> {
+    const parts = this.#parts;
+    if (!parts) return;
+    try {
+      const now_ms = Date.now();
+      const due_ms = parts.outbox.due();
+      if (due_ms !== undefined && due_ms <= now_ms) await parts.outbox.ship(this.env.DB, now_ms);
+      for (const socket of this.ctx.getWebSockets()) this.#meter(parts, socket, SESSION_TIME_PIECE_MS);
+    } finally {
+      // A turn that is being executed here is not started again; one that is not, is.
+      this.#proceed(parts);
+    }
+  }
+
+  async #arm(parts: Parts): Promise<void> {
+    const now_ms = Date.now();
+    const due_ms = parts.outbox.due();
+    const watch_ms = parts.turns.running() ? now_ms + TURN_WATCH_MS : Infinity;
+    const next_ms = Math.min(watch_ms, due_ms === undefined ? Infinity : Math.max(due_ms, now_ms));
+    if (next_ms === Infinity) await this.ctx.storage.deleteAlarm();
+    else await this.ctx.storage.setAlarm(next_ms);
+  }
+
+  #meter(parts: Parts, socket: WebSocket, at_least_ms: number): void {
+    const reader = readerOf(socket);
+    const now_ms = Date.now();
+    if (now_ms - reader.metered_at_ms < at_least_ms) return;
+    this.ctx.storage.transactionSync(() => parts.outbox.add(socketTime(parts.identity, reader, now_ms)));
+    write(socket, { ...reader, metered_at_ms: now_ms });
+    this.ctx.waitUntil(this.#arm(parts));
+  }
+
+  // ── what guests and called functions ask (ExecutionHost) ──
+
+  async guest(execution: string, request: string): Promise<string> {
+    const active = this.#parts?.runner.byExecution(execution);
+    if (active) return active.guest(request);
+    return JSON.stringify({ ok: false, error: failure("capability_denied", "the turn is over") });
+  }
+
+  async guestStream(execution: string, request: string): Promise<ReadableStream<Uint8Array>> {
+    const active = this.#parts?.runner.byExecution(execution);
+    if (!active) throw new Error("the turn is over");
+    return active.guestStream(request);
+  }
+
+  async relay(program: string, request: GatewayCall): Promise<ReadableStream<Uint8Array>> {
+    const active = this.#parts?.runner.byProgram(program);
+    if (!active) throw new Error("the turn is over");
+    return active.relay(request);
+  }
+
+  async cancelRelay(program: string, call: string, reason: string): Promise<void> {
+    this.#parts?.runner.byProgram(program)?.cancelRelay(call, reason);
+  }
+
+  async childDone(program: string, run: RunId, outcome: Outcome): Promise<void> {
+    this.#parts?.runner.byProgram(program)?.childDone(run, outcome);
+  }
+
+  // ── parts ──
+
+  #open(identity: SessionIdentity): Parts {
+    const { storage } = this.ctx;
+    const log = new SessionLog(storage.sql);
+    const turns = new SessionTurns(storage.sql);
+    const outbox = new UsageOutbox(storage.sql);
+    const readers = new SessionReaders(this.ctx, log, identity.session);
+    const runner = new SessionRunner({
+      session: identity.session,
+      storage,
+      log,
+      turns,
+      execute: (turn, program, sink) => this.#execute(identity, turn, program, sink),
+      onEnd: (turn, _end, now_ms) => {
+        forgetExecution(storage.sql, `${identity.session}/${turn.turn}`);
+        outbox.add(turnUsage(identity, turn, now_ms));
+      },
+      onChange: () => readers.look(),
+    });
+    return { identity, log, turns, readers, runner, outbox };
+  }
+
+  /** Doors ask `describe` first, and only greeted sessions have sockets: anything else is a bug of ours. */
+  #known(): Parts {
+    if (!this.#parts) throw new Error("the session does not exist");
+    return this.#parts;
+  }
+}
