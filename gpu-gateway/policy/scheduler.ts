@@ -4,6 +4,7 @@
  * keeps what must be true whatever they answer.
  *
  * Each event is handled in this order:
+ *  0. a call whose id is live is the same call sent again: the server attaches to it, the scheduler does nothing;
  *  1. what came due by `now` (deadlines, leases, bounds), even if the timer that should say so is late;
  *  2. the event itself;
  *  3. queues that something was freed for: their heads are placed until one must wait;
@@ -11,7 +12,9 @@
  *  5. queued clients hear their places; the next instant to be woken at.
  *
  * What the runtime owes it: `now` never goes back; calls with an id that has ended are not sent again; the groups that already
- * run come as `group_launched` (and `instance_state`) before the first `timer`, and one `timer` is sent when that is done.
+ * run come as `group_launched` (and `instance_state`) before the first `timer`, and one `timer` is sent when that is done;
+ * `leg_first_token` is reported before the token is sent on, and nothing of a leg is sent on after its `cancel_leg`: a call is
+ * tried again only because its client has seen nothing.
  */
 import type { Micros } from "../../schema/core/time.ts";
 import type { Effect } from "./effects.ts";
@@ -90,8 +93,10 @@ class PolicyScheduler implements Scheduler {
   }
 
   handle(event: SchedulerEvent, now: Micros): readonly Effect[] {
+    // Before anything ends: a call that is sent again just as its deadline passes is still the same call (I2).
+    const repeated = event.type === "call_arrived" && this.#calls.has(event.call.call_id);
     for (let due = this.#timers.due(now); due !== null; due = this.#timers.due(now)) due.fire(now);
-    const arrived = event.type === "call_arrived" ? this.#arrive(event.call, now) : null;
+    const arrived = event.type === "call_arrived" && !repeated ? this.#arrive(event.call, now) : null;
     if (event.type !== "call_arrived") this.#apply(event, now);
     for (const model of this.#queues.takeTouched()) this.#serve(model, now);
     if (this.#queues.takeBacklogged()) this.#groups.changed();
@@ -160,9 +165,8 @@ class PolicyScheduler implements Scheduler {
     }
   }
 
-  /** Returns the call if it was taken. An id that is already live is the same call sent again: the server attaches it (I2). */
+  /** Returns the call if it was taken. */
   #arrive(call: Call, now: Micros): CallRecord | null {
-    if (this.#calls.has(call.call_id)) return null;
     const queue = { model: call.model, queued: this.#queues.size(call.model), now };
     const decision = this.#config.admission.admit(call, queue, this.#instances.ofModel(call.model));
     if (decision.type === "queue") return this.#calls.arrive(call);
