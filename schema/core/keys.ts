@@ -1,5 +1,5 @@
 /**
- * API keys: `mr_<key id: 16 hex>_<secret: 43 base64url>_<checksum: 6 base64url>`, 71 characters, safe in a header, a URL and a
+ * API keys: `mr_<key id: 16 hex>_<secret: 43 base64url>_<checksum: 6 base64url>`, 70 characters, safe in a header, a URL and a
  * shell. The checksum refuses a mistyped or cut key before any database is asked; it is no protection. The secret is 256
  * random bits, so a plain SHA-256 of it may be stored: there is nothing to guess. Entropy is the caller's.
  */
