@@ -69,7 +69,8 @@ class Recorder implements LegSink {
     this.#settle({ type: "cancelled" });
   }
   get text(): string {
-    return this.deltas.map(({ delta }) => String(delta["content"] ?? delta["text"] ?? "")).join("");
+    const piece = ({ delta }: LegDelta) => [delta["content"], delta["text"]].find((value) => typeof value === "string") ?? "";
+    return this.deltas.map(piece).join("");
   }
   get tokens(): number {
     return this.deltas.reduce((sum, delta) => sum + delta.tokens, 0);
@@ -297,18 +298,19 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
         await needs(context, rig.fault, "fault injection")("decode", { fault: "after_done" });
         const { recorder, end } = await settle(rig.decode, legRequest("whole", chat("Done is done")));
         finished(end);
-        expect(recorder.text).not.toContain("late");
+        expect(recorder.text).not.toContain("afterwards");
       });
       test("an extra answer on an idle connection is nobody's", async (context) => {
         const fault = needs(context, rig.fault, "fault injection");
-        for (let round = 0; round < 10; round++) {
-          await fault("decode", { fault: "extra_answer" });
+        for (let round = 0; round < 20; round++) {
+          await fault("decode", { fault: "extra_answer", delay_ms: round % 4 });
           finished((await settle(rig.decode, legRequest("whole", chat("Followed by an answer nobody asked for")))).end);
-          // Sent at once and again, so that some round meets the extra answer at its worst moment.
           const next = await settle(rig.decode, legRequest("whole", chat(`The next question, ${round}`)));
-          expect(next.recorder.text).not.toContain("nobody asked");
-          finished(next.end);
+          expect(next.recorder.text).not.toContain("unsolicited");
+          // Sent at the very moment of the extra answer, the next may fail; it is never answered by it.
+          if (next.end.type === "failed") expect(["protocol", "stream_cut"]).toContain(next.end.error.cause);
         }
+        finished((await settle(rig.decode, legRequest("whole", chat("All as before?")))).end);
       });
     });
 
@@ -362,6 +364,8 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
         const { end } = await settle(rig.decode, legRequest("decode", body(), { handover: late, request_id: "pair-late" }));
         expect(failed(end).cause).toBe("kv_lost");
         expect(await rig.decode.healthy()).toBe(true);
+        // What prefill holds is still good, and let go when it is used.
+        finished((await settle(rig.decode, legRequest("decode", body(), { handover, request_id: "pair-late" }))).end);
       });
       test("a cancelled decode leg lets prefill's blocks go", async (context) => {
         const prefill = needsLegs(context);

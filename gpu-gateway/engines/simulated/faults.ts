@@ -34,7 +34,7 @@ const fault = z.object({
   status: z.int().min(400).max(599).default(500),
   /** `slow`: step times are multiplied. */
   factor: z.number().min(0.001).default(1),
-  /** `kv_late`: a pull is answered so much later. */
+  /** `kv_late`: a pull is answered so much later. `extra_answer`: it is sent so much later. */
   delay_ms: z.int().min(0).default(0),
   params: z.record(z.string(), z.unknown()).optional(),
 });

@@ -2,8 +2,11 @@
 import type { ServerResponse } from "node:http";
 import type { Fault } from "./faults.ts";
 
-const EXTRA_ANSWER_DELAY_MS = 20; // late enough that the client's connection is idle
-const EXTRA_BODY = '{"id":"chatcmpl-unsolicited","choices":[{"index":0,"message":{"role":"assistant","content":"nobody asked"}}]}';
+const EXTRA_BODY =
+  'data: {"id":"chatcmpl-extra","choices":[{"index":0,"delta":{"content":"unsolicited"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
+
+/** Connections with a request in progress: only on an idle one is an extra answer what its name says. */
+export const busy_sockets = new WeakSet<object>();
 
 const ERROR_EVENT = 'data: {"error": {"message": "Injected failure", "type": "InternalServerError", "param": null, "code": 500}}\n\n';
 
@@ -11,7 +14,7 @@ const ERROR_EVENT = 'data: {"error": {"message": "Injected failure", "type": "In
 const STREAM_FAULTS: Partial<Record<Fault["fault"], (response: ServerResponse) => "stops" | "goes on">> = {
   hang: () => "stops",
   cut: (response) => {
-    response.socket?.destroy();
+    setImmediate(() => response.socket?.destroy()); // after what was written before has left
     return "stops";
   },
   early_end: (response) => {
@@ -83,7 +86,9 @@ export class FaultyBody {
     const { socket } = this.#response;
     this.#response.end(rest);
     if (this.#fault?.fault !== "extra_answer" || socket === null) return;
-    const head = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${EXTRA_BODY.length}\r\n\r\n`;
-    setTimeout(() => socket.write(head + EXTRA_BODY), EXTRA_ANSWER_DELAY_MS);
+    const head = `HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: ${EXTRA_BODY.length}\r\n\r\n`;
+    setTimeout(() => {
+      if (!busy_sockets.has(socket)) socket.write(head + EXTRA_BODY);
+    }, this.#fault.delay_ms);
   }
 }

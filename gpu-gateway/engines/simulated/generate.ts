@@ -119,7 +119,8 @@ class Streamed {
     let text = this.#role(choice) + chunk(head, choice, shown, finish, logprobsOf(prepared, piece), extra);
     if (last && prepared.include_usage && !this.#body.withoutUsage()) text += this.#body.usage(usageChunk(head, this.#usage()));
     this.#body.write(text);
-    if (last) this.#body.end(event({ id: head.id, object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: "late" } }] }));
+    if (last)
+      this.#body.end(event({ id: head.id, object: "chat.completion.chunk", choices: [{ index: 0, delta: { content: "afterwards" } }] }));
   }
 
   failed(reason: Reason): void {

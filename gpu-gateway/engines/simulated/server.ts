@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import http from "node:http";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { FAULTS_MAX, faultsBody } from "./faults.ts";
+import { busy_sockets } from "./faulty-body.ts";
 import { generate, refuse } from "./generate.ts";
 import type { Instance } from "./instance.ts";
 import { httpKvPeer } from "./kv-channel.ts";
@@ -92,6 +93,8 @@ export function createSimulatedServer(instance: Instance, kv_port: number): http
   }
 
   const server = http.createServer({ noDelay: true, keepAlive: true }, (request, response) => {
+    busy_sockets.add(request.socket);
+    response.on("close", () => busy_sockets.delete(request.socket));
     const url = new URL(request.url ?? "/", "http://localhost");
     const route = routes[`${request.method} ${url.pathname}`];
     if (route === undefined) return json(response, { detail: "Not Found" }, 404);
