@@ -13,6 +13,12 @@ import type { EngineCatalogueInput } from "./node-agent/catalogue.ts";
 
 const id = z.string().regex(ID_PATTERN, "1 to 128 letters, digits and . _ / : -");
 
+/** What the adapter must be told, because the engine does not say. */
+const adapting = {
+  slots: z.int().min(1).max(65_536).optional().describe("sequences that one instance runs at once (--max-num-seqs)"),
+  kv_lease_ms: z.int().min(1_000).max(3_600_000).optional().describe("how long prefilled KV is held for decode (kv_lease_duration)"),
+  kv_compat: z.string().max(128).optional().describe("attention backend and KV dtype: prefill hands KV only to its like"),
+};
 /** How a node starts an engine. Placeholders: {port} {model} {role} {gpu_indices} {gpus} {group_id}. */
 const launching = {
   env: z.record(z.string(), z.string()).optional().describe("added to the engine's small environment"),
@@ -26,11 +32,13 @@ const engineSource = z.discriminatedUnion("kind", [
     speed: z.number().positive().max(10_000).default(1).describe("1: as slow as the A100 model says; 10: ten times faster"),
     args: z.array(z.string()).default([]).describe("further flags of engines/simulated/main.ts"),
     ...launching,
+    ...adapting,
   }),
   z.strictObject({
     kind: z.literal("vllm").describe("a vLLM server; see reference of its NixlConnector for two legs"),
     command: z.array(z.string()).min(1).describe("the command line, with placeholders; no shell reads it"),
     ...launching,
+    ...adapting,
   }),
 ]);
 
@@ -97,16 +105,22 @@ type FileConfig = z.output<typeof fileSchema>;
 export type ResolvedConfig = Omit<FileConfig, "cell" | "provider"> & {
   readonly cell: CellId;
   readonly provider: { readonly node_id: NodeId; readonly gpus: number; readonly engines: EngineCatalogueInput };
+  /** By engine name. */
+  readonly adapters: Readonly<Record<string, AdapterOptions>>;
   readonly database_url: string;
   /** Signs the edge's tokens and salts the prefix caches. */
   readonly cell_secret: string;
 };
+
+/** The rest of createVllmEngine's options. */
+export type AdapterOptions = { readonly slots?: number; readonly kv_lease_ms?: number; readonly kv_compat?: string };
 
 export type ConfigOutcome =
   | { readonly type: "ok"; readonly config: ResolvedConfig }
   | { readonly type: "faults"; readonly faults: readonly string[] };
 
 const SECRET_CHARS_MIN = 32;
+const SIMULATED_SLOTS = 128;
 
 export function loadConfig(file: string, env: Readonly<Record<string, string | undefined>>): ConfigOutcome {
   const faults: string[] = [];
@@ -133,6 +147,7 @@ export function loadConfig(file: string, env: Readonly<Record<string, string | u
       cell: asId<"cell">(cell),
       state_dir: path.resolve(path.dirname(file), state_dir),
       provider: { node_id: asId<"node">(node_id), gpus, engines: catalogue },
+      adapters: Object.fromEntries(Object.entries(engines).map(([name, source]) => [name, adapter(source)])),
       database_url,
       cell_secret,
     },
@@ -178,6 +193,17 @@ function launch(source: z.output<typeof engineSource>): EngineCatalogueInput[str
   };
   if (source.kind === "vllm") return { command: source.command, ...common };
   const main = fileURLToPath(new URL("engines/simulated/main.ts", import.meta.url));
-  const flags = ["--port", "{port}", "--model", "{model}", "--role", "{role}", "--speed", String(source.speed), ...source.args];
-  return { command: [process.execPath, "--disable-warning=ExperimentalWarning", main, ...flags], ...common };
+  const flags = ["--port", "{port}", "--model", "{model}", "--role", "{role}", "--exit-with-stdin"];
+  const shape = ["--speed", String(source.speed), "--max-num-seqs", String(adapter(source).slots), ...source.args];
+  return { command: [process.execPath, "--disable-warning=ExperimentalWarning", main, ...flags, ...shape], ...common };
+}
+
+function adapter(source: z.output<typeof engineSource>): AdapterOptions {
+  const { kv_lease_ms, kv_compat } = source;
+  const slots = source.slots ?? (source.kind === "simulated" ? SIMULATED_SLOTS : undefined);
+  return {
+    ...(slots === undefined ? {} : { slots }),
+    ...(kv_lease_ms === undefined ? {} : { kv_lease_ms }),
+    ...(kv_compat === undefined ? {} : { kv_compat }),
+  };
 }
