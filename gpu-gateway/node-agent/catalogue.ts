@@ -30,8 +30,9 @@ export type EngineCatalogue = z.infer<typeof engineCatalogue>;
 export type EngineCatalogueInput = z.input<typeof engineCatalogue>;
 export type EngineEntry = z.infer<typeof engineEntry>;
 
-export function readCatalogue(path: string): EngineCatalogue {
-  return engineCatalogue.parse(JSON.parse(readFileSync(path, "utf8")));
+/** A map: a command that names `constructor` finds nothing. */
+export function readCatalogue(path: string): ReadonlyMap<string, EngineEntry> {
+  return new Map(Object.entries(engineCatalogue.parse(JSON.parse(readFileSync(path, "utf8")))));
 }
 
 export type Filled = { readonly command: string; readonly args: readonly string[]; readonly env: Readonly<Record<string, string>> };

@@ -13,7 +13,7 @@
 import type { GroupId, NodeId } from "../../schema/core/ids.ts";
 import { asId, deriveId } from "../../schema/core/ids.ts";
 import type { Provision, RunningGroup } from "../ports/provider.ts";
-import type { EngineCatalogue, EngineEntry } from "./catalogue.ts";
+import type { EngineEntry } from "./catalogue.ts";
 import { fill } from "./catalogue.ts";
 import type { NodeClock } from "./clock.ts";
 import { EngineProcess } from "./engine.ts";
@@ -44,7 +44,7 @@ export type NodeParts = {
   readonly gpus: number;
   readonly lease_ms: number;
   readonly log_folder: string;
-  readonly catalogue: () => EngineCatalogue;
+  readonly catalogue: () => ReadonlyMap<string, EngineEntry>;
   readonly clock: NodeClock;
   readonly provisions: ProvisionRecord;
   readonly fence: Fence;
@@ -104,7 +104,7 @@ export class AgentNode {
       if (isSameSpec(same.spec, spec) && same.ending === null && same.engine !== null) return ok({ group: this.#describe(same) });
       return refused({ code: "group_exists", detail: "a group with this id exists and is not the same or is ending", param: "group_id" });
     }
-    const entry = this.#parts.catalogue()[spec.engine];
+    const entry = this.#parts.catalogue().get(spec.engine);
     if (entry === undefined) return refused({ code: "unknown_engine", detail: "see the node's engine catalogue", param: "engine" });
     const gpu_indices = this.#lowestFree(spec.gpus);
     if (gpu_indices === null)

@@ -16,6 +16,7 @@ export class AgentServer {
   readonly #server: Server;
   readonly #routes: ReadonlyMap<string, ReadonlyMap<string, Route>>;
   readonly #token_digest: Buffer;
+  #closing = false;
 
   constructor(node: AgentNode, feed: Feed, token: string) {
     this.#token_digest = digest(token);
@@ -46,6 +47,7 @@ export class AgentServer {
 
   /** Takes nothing new; what is being answered has DRAIN_MS. */
   async close(): Promise<void> {
+    this.#closing = true;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     const timer = setTimeout(() => this.#server.closeAllConnections(), DRAIN_MS);
     await closed;
@@ -62,7 +64,7 @@ export class AgentServer {
       console.error(`${request.method ?? ""} ${request.url ?? ""} failed:`, error);
       outcome = refused({ code: "internal", detail: "see the agent's log" });
     }
-    send(response, outcome);
+    send(response, outcome, this.#closing);
   }
 
   async #answer(request: IncomingMessage, gone: AbortSignal): Promise<Outcome<unknown>> {
@@ -117,14 +119,14 @@ async function readBody(request: IncomingMessage): Promise<Outcome<unknown>> {
   }
 }
 
-function send(response: ServerResponse, outcome: Outcome<unknown>): void {
+function send(response: ServerResponse, outcome: Outcome<unknown>, last: boolean): void {
   if (response.destroyed) return;
+  // The rest of a body that was too large is not read, and a server that closes does not wait for idle connections.
+  const close = last || (outcome.type === "refused" && outcome.failure.code === "body_too_large") ? { connection: "close" } : {};
   if (outcome.type === "ok") {
-    response.writeHead(200, { "content-type": "application/json" }).end(toWire(outcome.value));
+    response.writeHead(200, { "content-type": "application/json", ...close }).end(toWire(outcome.value));
     return;
   }
   const problem = toAgentProblem(outcome.failure);
-  // The rest of a body that was too large is not read.
-  const close = outcome.failure.code === "body_too_large" ? { connection: "close" } : {};
   response.writeHead(problem.status, { "content-type": "application/problem+json", ...close }).end(toWire(problem));
 }

@@ -1,7 +1,16 @@
 /** One agent, asked by HTTP. No retry: an answer, a refusal with its reason, or nothing. */
+import { Agent, fetch } from "undici";
 import type { z } from "zod";
 import type { AgentFile } from "../../node-agent/wire.ts";
 import { problem } from "../../node-agent/wire.ts";
+
+/**
+ * Connections to one agent, well below what it takes; more requests wait for one (I8). Renewals and polls have their own, so
+ * that no number of commands can hold up the lease.
+ */
+const COMMANDS = new Agent({ connections: 16 });
+const LIFELINE = new Agent({ connections: 4 });
+const LIFELINE_PATHS = /^\/v1\/(claim|events|node)\b/;
 
 export type Answer<T> =
   | { readonly type: "ok"; readonly value: T }
@@ -33,6 +42,7 @@ export class AgentClient {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal: signal === undefined ? bound : AbortSignal.any([bound, signal]),
         redirect: "error",
+        dispatcher: LIFELINE_PATHS.test(path) ? LIFELINE : COMMANDS,
       });
       const content: unknown = await response.json();
       if (response.ok) return { type: "ok", value: answer.parse(content) };

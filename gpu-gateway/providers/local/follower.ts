@@ -4,9 +4,8 @@ import { events, snapshot } from "../../node-agent/wire.ts";
 import type { AgentClient } from "./agent-client.ts";
 import type { KnownGroups } from "./known-groups.ts";
 
-const POLL_WAIT_MS = 10_000;
 /** An answer later than the wait and this is a miss: a hung agent keeps its connections. */
-const POLL_GRACE_MS = 2_000;
+const POLL_GRACE_MS = 1_000;
 const MISSES_TO_UNREACHABLE = 3;
 const MISS_PAUSE_MS = 100;
 
@@ -23,9 +22,19 @@ export class Follower {
   #misses = 0;
   #last_contact = performance.now();
 
-  constructor(client: AgentClient, start: Snapshot, known: KnownGroups, on_unreachable: (since_ms: number) => void) {
+  readonly #poll_wait_ms: number;
+
+  constructor(parts: {
+    readonly client: AgentClient;
+    readonly start: Snapshot;
+    readonly known: KnownGroups;
+    readonly poll_wait_ms: number;
+    readonly on_unreachable: (since_ms: number) => void;
+  }) {
+    const { client, start, known } = parts;
     this.#known = known;
-    this.#on_unreachable = on_unreachable;
+    this.#on_unreachable = parts.on_unreachable;
+    this.#poll_wait_ms = parts.poll_wait_ms;
     this.#at = { client, stream: start.stream, after: start.seq };
     this.#ended = this.#run();
   }
@@ -53,8 +62,8 @@ export class Follower {
   }
 
   async #poll(at: Position, signal: AbortSignal): Promise<void> {
-    const path = `/v1/events?stream=${at.stream}&after=${at.after}&wait_ms=${POLL_WAIT_MS}`;
-    const answer = await at.client.ask({ path, answer: events, bound_ms: POLL_WAIT_MS + POLL_GRACE_MS, signal });
+    const path = `/v1/events?stream=${at.stream}&after=${at.after}&wait_ms=${this.#poll_wait_ms}`;
+    const answer = await at.client.ask({ path, answer: events, bound_ms: this.#poll_wait_ms + POLL_GRACE_MS, signal });
     // Closed, or another agent is followed by now: what the former one said no longer counts.
     if (this.#closed || this.#at !== at) return;
     if (answer.type !== "ok") return this.#miss(signal);
@@ -78,9 +87,14 @@ export class Follower {
     this.#last_contact = performance.now();
   }
 
-  async #miss(signal: AbortSignal): Promise<void> {
+  /** Also a renewal that had no answer. */
+  missed(): void {
     this.#misses += 1;
     if (this.#misses === MISSES_TO_UNREACHABLE) this.#on_unreachable(Math.round(performance.now() - this.#last_contact));
+  }
+
+  async #miss(signal: AbortSignal): Promise<void> {
+    this.missed();
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       const timer = setTimeout(resolve, MISS_PAUSE_MS);

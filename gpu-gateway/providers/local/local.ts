@@ -24,6 +24,7 @@ import { DEFAULT_AGENT_COMMAND, agentGone, reachAgent } from "./agent-process.ts
 import { Follower } from "./follower.ts";
 import { KnownGroups } from "./known-groups.ts";
 
+const POLL_WAIT_MS = 2_000;
 const COMMAND_BOUND_MS = 5_000;
 /** Release waits for engines to end: the longest a catalogue allows from SIGTERM to SIGKILL, and some. */
 const RELEASE_BOUND_MS = 70_000;
@@ -38,6 +39,8 @@ export type LocalProviderOptions = {
   readonly engines: EngineCatalogueInput;
   /** Program and first arguments; the flags follow. */
   readonly agent_command?: readonly string[];
+  /** How long the agent may hold a poll for events; a hung agent is noticed after three of them. */
+  readonly poll_wait_ms?: number;
 };
 type Owner = { readonly cell: string; readonly epoch: number; readonly lease_ms: number };
 
@@ -50,12 +53,15 @@ type Claim = { readonly owner: Owner; readonly known: KnownGroups; readonly foll
 class LocalProvider implements Provider {
   readonly name = "local";
   readonly #place: AgentPlace;
+  readonly #poll_wait_ms: number;
   readonly #owed_stops = new Set<GroupId>();
   #claim: Claim | null = null;
   /** open, renew, release and close one after another: each may replace the agent. */
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor({ state_dir, node_id, gpus, engines, agent_command = DEFAULT_AGENT_COMMAND }: LocalProviderOptions) {
+  constructor(options: LocalProviderOptions) {
+    const { state_dir, node_id, gpus, engines, agent_command = DEFAULT_AGENT_COMMAND, poll_wait_ms = POLL_WAIT_MS } = options;
+    this.#poll_wait_ms = poll_wait_ms;
     this.#place = { state_dir, node_id, gpus, engines: engineCatalogue.parse(engines), agent_command };
   }
 
@@ -70,8 +76,12 @@ class LocalProvider implements Provider {
       });
       known.provisions(answer.provisions);
       known.adopt(answer.groups);
-      const follower = new Follower(client, answer, known, (since_ms) => {
-        on_event({ type: "node_unreachable", node_id: this.#place.node_id, since_ms });
+      const follower = new Follower({
+        client,
+        start: answer,
+        known,
+        poll_wait_ms: this.#poll_wait_ms,
+        on_unreachable: (since_ms) => on_event({ type: "node_unreachable", node_id: this.#place.node_id, since_ms }),
       });
       this.#claim = { owner, known, follower, client };
       return answer.groups;
@@ -112,7 +122,10 @@ class LocalProvider implements Provider {
       const claim = this.#claim;
       if (claim === null) return [];
       const answer = await this.#renewed(claim);
-      if (answer === null) return [];
+      if (answer === null) {
+        claim.follower.missed();
+        return [];
+      }
       claim.known.provisions(answer.provisions);
       claim.follower.follow(claim.client, answer);
       await this.#payStops();
