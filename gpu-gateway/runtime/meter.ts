@@ -11,9 +11,22 @@
  *  4. Cuts come by themselves (each UTC minute, and every `usage_cut_ms` when calls ended); `settle()` cuts now and ships.
  */
 import type { CallId, CellId, NodeId } from "../../schema/core/ids.ts";
-import type { Nanos } from "../../schema/core/time.ts";
+import { minuteOf, type Nanos } from "../../schema/core/time.ts";
+import type { CallGpuTime, FoldOutput } from "../policy/metering/outputs.ts";
 import type { MeteringRecord } from "../policy/metering/records.ts";
 import type { Ledger } from "../ports/ledger.ts";
+import { openJournal } from "./journal/journal.ts";
+import { createTimeline } from "./journal/line.ts";
+import { createShipper, type SettleOutcome } from "./shipper.ts";
+
+/** At most this long between cuts once a call has ended, so that its cost can be seen. */
+export const USAGE_CUT_MS = 5_000;
+/** The longest silence in the journal: what a crash can take on top of what it interrupts. */
+export const ALIVE_MS = 500;
+/** How long a cut waits for the nodes' confirmation. A node that does not answer is metered on; its release, once known, is corrected. */
+export const RENEW_WAIT_MS = 3_000;
+/** Ended calls of which `call_meter` still knows; the oldest go. */
+export const CALL_METERS_MAX = 10_000;
 
 type WithoutT<R> = R extends unknown ? Omit<R, "t"> : never;
 /** What the runtime records. The meter adds `t`, and writes `boot`, `alive` and `cut` itself. */
@@ -46,13 +59,9 @@ export type MeterOptions = {
   readonly group_commit_ms?: number;
 };
 
-export type CallMeter = { readonly prefill_gpu_ns: bigint; readonly decode_gpu_ns: bigint };
+export type CallMeter = CallGpuTime;
 
-export type SettleOutcome =
-  /** The ledger holds everything of this cell before `watermark`. */
-  | { readonly type: "settled"; readonly watermark: Nanos }
-  /** It does not: `watermark` is where the ledger stands (null: nothing was ever shipped). Shipping goes on by itself. */
-  | { readonly type: "behind"; readonly watermark: Nanos | null; readonly reason: string };
+export type { SettleOutcome };
 
 export interface Meter {
   /** Calls that an earlier boot accepted and never ended. */
@@ -70,8 +79,115 @@ export interface Meter {
   settle(): Promise<SettleOutcome>;
   /** What a call used so far, or in all if it ended a short while ago. A whole leg counts as decode, holding as prefill. */
   call_meter(call: CallId): CallMeter | undefined;
-  /** A last cut, a last attempt to ship, then the journal is closed. */
+  /** A last cut (nodes are not asked any more), a last attempt to ship, then the journal is closed. */
   close(): Promise<void>;
 }
 
-export type CreateMeter = (options: MeterOptions) => Promise<Meter>;
+export async function createMeter(options: MeterOptions): Promise<Meter> {
+  const { journal_dir, cell, epoch, boot_id, ledger, renew, on_failure } = options;
+  const on_anomaly = options.on_anomaly ?? (() => undefined);
+  const clock = options.clock ?? SYSTEM_CLOCK;
+  const usage_cut_ns = BigInt(options.usage_cut_ms ?? USAGE_CUT_MS) * 1_000_000n;
+  const group_commit = options.group_commit_ms === undefined ? {} : { group_commit_ms: options.group_commit_ms };
+  const journal = await openJournal({ dir: journal_dir, cell, on_failure, ...group_commit });
+  const { torn } = journal.recovery;
+  if (torn) on_anomaly(`the journal ended in ${torn.bytes} bytes of an unfinished write, which were cut off (${torn.file})`);
+  const open_calls = journal.fold.open_calls();
+  const line = createTimeline({ last_t: journal.last_t, ...clock });
+  const ended = new Map<CallId, CallMeter>();
+  const behind = new Set<NodeId>();
+  let cutting: Promise<unknown> = Promise.resolve();
+  let last_cut = line.now();
+  let calls_ended = false;
+  let closed = false;
+
+  function append(record: MeteringRecord): Nanos {
+    for (const output of journal.append(record)) take(output);
+    return record.t;
+  }
+
+  function take(output: FoldOutput): void {
+    if (output.type === "anomaly") return on_anomaly(`metering: ${output.detail}`);
+    if (output.type !== "call") return;
+    calls_ended = true;
+    ended.delete(output.row.call_id);
+    ended.set(output.row.call_id, output.gpu_time);
+    if (ended.size > CALL_METERS_MAX) for (const oldest of ended.keys()) return void ended.delete(oldest);
+  }
+
+  append({ type: "boot", t: line.now(), cell, epoch, boot_id });
+  await journal.durable();
+  const shipper = await createShipper({ dir: journal_dir, cell, journal, ledger, on_anomaly });
+
+  /** Cuts, learns what the nodes released before the cut, and only then lets the rows go; one cut after the other. */
+  function cut(nodes_answer = true): Promise<Nanos> {
+    const next = cutting.then(() => cutOnce(nodes_answer));
+    cutting = next.catch(() => undefined);
+    return next;
+  }
+
+  async function cutOnce(nodes_answer: boolean): Promise<Nanos> {
+    const t = append({ type: "cut", t: line.now() });
+    last_cut = t;
+    calls_ended = false;
+    if (nodes_answer) for (const [node, confirmed_at] of await confirmations()) noteConfirmation(node, confirmed_at, t);
+    await journal.durable();
+    shipper.release(journal.end(), t);
+    return t;
+  }
+
+  async function confirmations(): Promise<ReadonlyMap<NodeId, Nanos>> {
+    const { promise: late, resolve } = Promise.withResolvers<ReadonlyMap<NodeId, Nanos>>();
+    const timer = setTimeout(() => resolve(new Map()), RENEW_WAIT_MS);
+    try {
+      return await Promise.race([renew(), late]);
+    } catch (error) {
+      on_anomaly(`nodes could not be renewed for a cut: ${error instanceof Error ? error.message : String(error)}`);
+      return new Map();
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  function noteConfirmation(node: NodeId, confirmed_at: Nanos, t: Nanos): void {
+    if (confirmed_at >= t) return void behind.delete(node);
+    if (behind.has(node)) return;
+    behind.add(node);
+    on_anomaly(`node ${node} confirms ${t - confirmed_at} ns less than the cut: its clock is behind, or it is not reached`);
+  }
+
+  const tick = setInterval(() => {
+    if (journal.state() !== "open") return;
+    const now = line.now();
+    const due = minuteOf(now) > minuteOf(last_cut) || (calls_ended && now - last_cut >= usage_cut_ns);
+    if (due) cut().catch((error: unknown) => on_anomaly(`cut: ${error instanceof Error ? error.message : String(error)}`));
+    else if (now - (journal.last_t ?? 0n) >= (BigInt(ALIVE_MS) * 1_000_000n) / 2n) append({ type: "alive", t: now });
+  }, ALIVE_MS / 2);
+
+  return {
+    open_calls,
+    now: () => line.now(),
+    record: (input) => append({ ...input, t: line.now() }),
+    durable: () => journal.durable(),
+    state: () => journal.state(),
+    cut: () => cut(),
+    async settle() {
+      await cut();
+      return shipper.settle();
+    },
+    call_meter: (call) => journal.fold.call_gpu_time(call) ?? ended.get(call),
+    async close() {
+      if (closed) return;
+      closed = true;
+      clearInterval(tick);
+      if (journal.state() === "open") await cut(false).then(() => shipper.settle());
+      await shipper.close();
+      await journal.close();
+    },
+  };
+}
+
+const SYSTEM_CLOCK: MeterClock = {
+  wall_now_ns: () => BigInt(Date.now()) * 1_000_000n,
+  hrtime_ns: () => process.hrtime.bigint(),
+};
