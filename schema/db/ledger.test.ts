@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type FreshDatabase, freshDatabase } from "../../test/support/postgres.ts";
 import { BEGIN_NS, END_NS, sampleShipment } from "../../test/support/usage-events.ts";

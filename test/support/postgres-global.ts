@@ -16,7 +16,7 @@ import { migrate } from "../../schema/db/migrate.ts";
 import { seedDefaults } from "../../schema/db/seed.ts";
 
 declare module "vitest" {
-  interface ProvidedContext {
+  export interface ProvidedContext {
     /** Owner's URL of the template. Nobody connects to it: a template in use cannot be cloned. */
     postgres_template_url: string;
   }

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { mulDivRound, parseMoney } from "../money.ts";
 import { NANOS_PER_MINUTE, nanos } from "../time.ts";
