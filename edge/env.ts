@@ -17,6 +17,6 @@ export type Env = {
   readonly GATEWAY_URL: string;
   /** Shared with the gateway; signs the short tokens that travel behind the door. */
   readonly MILLRACE_CELL_SECRET: string;
-  /** `production` forbids egress to addresses inside; `development` and `test` do not. */
-  readonly MILLRACE_ENV: "production" | "development" | "test";
+  /** `production` forbids egress to addresses inside; `local` and `test` do not. */
+  readonly MILLRACE_ENV: "production" | "local" | "test";
 };

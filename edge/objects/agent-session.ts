@@ -17,6 +17,7 @@ import type { Env } from "../env.ts";
 import { codeOf } from "../functions.ts";
 import { createGatewayClient, type GatewayCall, type GatewayClient } from "../gateway-client.ts";
 import { createExecution, type Execution, type ExecutionHost, type ExecutionSink, type Outcome } from "../runtime/execution.ts";
+import { objectLimits } from "../runtime/object-limits.ts";
 import { createExecutionTables, forgetExecution } from "../runtime/tables.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
@@ -33,6 +34,11 @@ import { UsageOutbox } from "./usage-outbox.ts";
 export const CALLER_HEADER = "x-millrace-caller";
 
 export type SessionCreated = { readonly kind: "created" | "existed"; readonly identity: SessionIdentity };
+
+const DENIED = failure("capability_denied", "the turn is over");
+const OVER = JSON.stringify({ ok: false, error: DENIED });
+const OVER_LINE = JSON.stringify({ type: "error", error: DENIED });
+const streamOf = (text: string): ReadableStream<Uint8Array> => new Response(text).body ?? new ReadableStream();
 
 /** Everything that exists only once the session does. */
 type Parts = {
@@ -167,11 +173,14 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
 
   // ── turns ──
 
+  /** Starts at once, so that an RPC that woke the object finds its turn; the alarm is armed in the same breath (R1). */
   #proceed(parts: Parts): void {
+    const over = parts.runner.proceed();
+    const armed = this.#arm(parts);
     this.ctx.waitUntil(
       (async () => {
-        await this.#arm(parts);
-        await parts.runner.proceed();
+        await armed;
+        await over;
         await this.#arm(parts);
       })(),
     );
@@ -221,7 +230,9 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     try {
       const now_ms = Date.now();
       const due_ms = parts.outbox.due();
-      if (due_ms !== undefined && due_ms <= now_ms) await parts.outbox.ship(this.env.DB, now_ms);
+      if (due_ms !== undefined && due_ms <= now_ms) {
+        await objectLimits(this.ctx).connections.run(() => parts.outbox.ship(this.env.DB, now_ms));
+      }
       for (const socket of this.ctx.getWebSockets()) this.#meter(parts, socket, SESSION_TIME_PIECE_MS);
     } finally {
       // A turn that is being executed here is not started again; one that is not, is.
@@ -250,21 +261,18 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   // ── what guests and called functions ask (ExecutionHost) ──
 
   async guest(execution: string, request: string): Promise<string> {
-    const active = this.#parts?.runner.byExecution(execution);
-    if (active) return active.guest(request);
-    return JSON.stringify({ ok: false, error: failure("capability_denied", "the turn is over") });
+    return this.#parts?.runner.byExecution(execution)?.guest(request) ?? OVER;
   }
 
   async guestStream(execution: string, request: string): Promise<ReadableStream<Uint8Array>> {
-    const active = this.#parts?.runner.byExecution(execution);
-    if (!active) throw new Error("the turn is over");
-    return active.guestStream(request);
+    return this.#parts?.runner.byExecution(execution)?.guestStream(request) ?? streamOf(`${OVER_LINE}\n`);
   }
 
   async relay(program: string, request: GatewayCall): Promise<ReadableStream<Uint8Array>> {
     const active = this.#parts?.runner.byProgram(program);
-    if (!active) throw new Error("the turn is over");
-    return active.relay(request);
+    if (active) return active.relay(request);
+    const error = failure("cancelled", "the turn is over");
+    return streamOf(`${JSON.stringify({ type: "refused", call: request.call, n: request.from + 1, error, emitted: 0 })}\n`);
   }
 
   async cancelRelay(program: string, call: string, reason: string): Promise<void> {

@@ -7,11 +7,13 @@
  * Everything that happened is a fact; facts go to the sink inside one storage transaction with the engine's own rows, before
  * anyone can see them (I4). The engine's rows (steps, frames) make a replay return what the first attempt saw (D11).
  */
+export { createExecution } from "./engine.ts";
+export { forgetExecution } from "./tables.ts";
 import type { Failure } from "../../schema/core/errors.ts";
+import type { z } from "zod";
 import type { FunctionId, ProgramId, ProjectId, RunId, SessionId, TenantId, VersionId } from "../../schema/core/ids.ts";
 import type { TokenUsage } from "../../schema/core/wire/chat.ts";
 import type { deployRequest } from "../../schema/core/wire/http.ts";
-import type { z } from "zod";
 import type { Env } from "../env.ts";
 import type { GatewayCall, GatewayFrame } from "../gateway-client-call.ts";
 

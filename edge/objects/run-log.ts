@@ -1,0 +1,163 @@
+/**
+ * A run's rows in its object's SQLite: what it is, its events (seq without gaps), its log lines, what it still owes to others.
+ * `format` says how they are laid out, so that a later version can open what this one stored.
+ */
+import type { Failure } from "../../schema/core/errors.ts";
+import { LOG_LINES_MAX } from "../../schema/core/wire/limits.ts";
+import type { RunEvent } from "../../schema/core/wire/http.ts";
+import type { ExecutionFact, Outcome } from "../runtime/execution.ts";
+import { RunDebts } from "./run-debts.ts";
+import type { LogLine, RunSpec, RunView } from "./run-spec.ts";
+
+export const RUN_FORMAT = 1;
+/** Events of a run: at this many it is stopped with `too_many_steps`. */
+export const RUN_EVENTS_MAX = 100_000;
+
+type Status = RunView["status"];
+type Row = {
+  spec: string;
+  status: Status;
+  created_at_ms: number;
+  deadline_at_ms: number;
+  finished_at_ms: number | null;
+  attempts: number;
+  outcome: string | null;
+};
+export type StoredRun = {
+  readonly spec: RunSpec;
+  readonly status: Status;
+  readonly created_at_ms: number;
+  readonly deadline_at_ms: number;
+  readonly finished_at_ms: number | null;
+  readonly attempts: number;
+  readonly outcome: Outcome | undefined;
+};
+/** `Omit` over each member of the union. */
+type Unnumbered<T> = T extends unknown ? Omit<T, "seq"> : never;
+
+export class RunLog {
+  readonly #sql: SqlStorage;
+
+  constructor(sql: SqlStorage) {
+    this.#sql = sql;
+  }
+
+  /** Nothing is written for a run that does not exist: a wrong id leaves no object behind. */
+  get exists(): boolean {
+    return this.#sql.exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'run'").toArray().length > 0;
+  }
+
+  create(spec: RunSpec, now_ms: number, deadline_at_ms: number): void {
+    this.#sql.exec(`
+      CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+      CREATE TABLE run (
+        one INTEGER PRIMARY KEY CHECK (one = 1), spec TEXT NOT NULL, status TEXT NOT NULL, created_at_ms INTEGER NOT NULL,
+        deadline_at_ms INTEGER NOT NULL, finished_at_ms INTEGER, attempts INTEGER NOT NULL, outcome TEXT
+      );
+      CREATE TABLE events (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, body TEXT NOT NULL);
+      CREATE TABLE logs (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL);
+    `);
+    RunDebts.createTables(this.#sql);
+    this.#sql.exec("INSERT INTO meta VALUES ('format', ?), ('logs_dropped', '0')", String(RUN_FORMAT));
+    this.#sql.exec("INSERT INTO run VALUES (1, ?, 'running', ?, ?, NULL, 0, NULL)", JSON.stringify(spec), now_ms, deadline_at_ms);
+    this.#event({ type: "run.started", run: spec.run });
+  }
+
+  read(): StoredRun {
+    const row = this.#sql.exec<Row>("SELECT spec, status, created_at_ms, deadline_at_ms, finished_at_ms, attempts, outcome FROM run").one();
+    return {
+      ...row,
+      spec: JSON.parse(row.spec) as RunSpec,
+      outcome: row.outcome === null ? undefined : (JSON.parse(row.outcome) as Outcome),
+    };
+  }
+
+  countAttempt(): number {
+    return this.#sql.exec<{ attempts: number }>("UPDATE run SET attempts = attempts + 1 RETURNING attempts").one().attempts;
+  }
+
+  append(facts: readonly ExecutionFact[]): void {
+    for (const fact of facts) {
+      if (fact.type === "log") this.#log(fact);
+      else this.#event(fact);
+    }
+  }
+
+  /** The last event and the result; nothing follows. */
+  finish(outcome: Outcome, now_ms: number): void {
+    this.#event(outcome.status === "done" ? { type: "run.done", output: outcome.output } : { type: "run.failed", error: outcome.error });
+    this.#sql.exec("UPDATE run SET status = ?, finished_at_ms = ?, outcome = ?", outcome.status, now_ms, JSON.stringify(outcome));
+  }
+
+  eventsAfter(seq: number, limit: number): { seq: number; type: string; body: string }[] {
+    return this.#sql
+      .exec<{ seq: number; type: string; body: string }>(
+        "SELECT seq, type, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+        seq,
+        limit,
+      )
+      .toArray();
+  }
+
+  get lastSeq(): number {
+    return this.#sql.exec<{ seq: number }>("SELECT coalesce(max(seq), 0) AS seq FROM events").one().seq;
+  }
+
+  logs(): { lines: LogLine[]; dropped: number } {
+    const lines = this.#sql.exec<LogLine>("SELECT seq, at_ms, level, text FROM logs ORDER BY seq").toArray();
+    return { lines, dropped: Number(this.#sql.exec<{ value: string }>("SELECT value FROM meta WHERE key = 'logs_dropped'").one().value) };
+  }
+
+  /** Every row of every table of this format: what a stored fixture consists of. */
+  dump(): Record<string, unknown[]> {
+    const tables = [
+      "meta",
+      "run",
+      "events",
+      "logs",
+      "usage_outbox",
+      "parent_untold",
+      "execution_steps",
+      "execution_calls",
+      "execution_frames",
+      "execution_journal",
+    ];
+    const present = new Set(
+      this.#sql
+        .exec<{ name: string }>("SELECT name FROM sqlite_master WHERE type = 'table'")
+        .toArray()
+        .map((t) => t.name),
+    );
+    return Object.fromEntries(
+      tables.filter((t) => present.has(t)).map((t) => [t, this.#sql.exec(`SELECT * FROM ${t} ORDER BY 1, 2`).toArray()]),
+    );
+  }
+
+  #event(event: Unnumbered<RunEvent>): void {
+    this.#sql.exec("INSERT INTO events (type, body) VALUES (?, ?)", event.type, JSON.stringify(event));
+  }
+
+  #log(line: Extract<ExecutionFact, { type: "log" }>): void {
+    const count = this.#sql.exec<{ c: number }>("SELECT coalesce(max(seq), 0) AS c FROM logs").one().c;
+    if (count >= LOG_LINES_MAX) this.#sql.exec("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'logs_dropped'");
+    else this.#sql.exec("INSERT INTO logs (at_ms, level, text) VALUES (?, ?, ?)", line.at_ms, line.level, line.text);
+  }
+}
+
+export function viewOf(stored: StoredRun): RunView {
+  const { spec, outcome } = stored;
+  const result: { output?: unknown; error?: Failure } = !outcome
+    ? {}
+    : outcome.status === "done"
+      ? { output: outcome.output }
+      : { error: outcome.error };
+  return {
+    run: spec.run,
+    function: spec.identity.function_name,
+    version: spec.identity.version,
+    status: stored.status,
+    created_at_ms: stored.created_at_ms,
+    finished_at_ms: stored.finished_at_ms,
+    ...result,
+  };
+}

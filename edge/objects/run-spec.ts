@@ -1,0 +1,56 @@
+/** What a run is started with, and what its object answers: plain data, for the doors and for parents alike. */
+import type { Failure } from "../../schema/core/errors.ts";
+import type { RunId } from "../../schema/core/ids.ts";
+import type { RUN_STATUSES } from "../../schema/core/wire/http.ts";
+import type { ExecutionHost, ExecutionIdentity, FunctionConfig, HostAddress, Outcome } from "../runtime/execution.ts";
+
+export type RunSpec = {
+  readonly run: RunId;
+  readonly identity: ExecutionIdentity;
+  readonly code_hash: string;
+  readonly config_hash: string;
+  readonly config: FunctionConfig;
+  /** JSON text. With the function's version it is what makes two requests the same request. */
+  readonly input: string;
+  /** Left out at the door: the object counts `timeout_ms` from when it was started. */
+  readonly deadline_at_ms?: number;
+  /** Who is told when it is over. */
+  readonly parent?: HostAddress;
+};
+
+export type RunView = {
+  readonly run: RunId;
+  readonly function: string;
+  readonly version: string;
+  readonly status: (typeof RUN_STATUSES)[number];
+  readonly created_at_ms: number;
+  readonly finished_at_ms: number | null;
+  readonly output?: unknown;
+  readonly error?: Failure;
+};
+
+/** `attached`: the run was there already, started by the same request. `outcome`: it is over. */
+export type RunStarted =
+  | { readonly type: "created" | "attached"; readonly view: RunView; readonly outcome?: Outcome }
+  | { readonly type: "refused"; readonly error: Failure };
+
+export type LogLine = {
+  readonly seq: number;
+  readonly at_ms: number;
+  readonly level: "debug" | "info" | "warn" | "error";
+  readonly text: string;
+};
+
+/** The Run object's RPC methods. Every question carries the tenant who asks: another tenant's run is not there (I10). */
+export type RunObject = ExecutionHost & {
+  start(spec: RunSpec): Promise<RunStarted>;
+  view(tenant: string): Promise<RunView | null>;
+  /** Resolves when the run is over. */
+  finished(tenant: string): Promise<RunView | null>;
+  /** Server-sent events with seq > `after`, to the run's end. */
+  events(tenant: string, after: number): Promise<ReadableStream<Uint8Array> | null>;
+  logs(tenant: string): Promise<{ lines: LogLine[]; dropped: number } | null>;
+  cancel(tenant: string, reason: string): Promise<RunView | null>;
+  /** From a parent that is over. */
+  stop(reason: string): Promise<void>;
+};

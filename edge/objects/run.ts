@@ -1,0 +1,265 @@
+/**
+ * One durable execution of a function.
+ *
+ *   (nothing) ──start──▶ running ──outcome──▶ done | failed | cancelled ──RETENTION_MS──▶ (nothing)
+ *                          │  ▲
+ *               evicted    ▼  │ alarm, or any request: replayed from its memoised steps (D11)
+ *                        (asleep)
+ *
+ * The object is named by the run's id, and an Idempotency-Key determines that id: so the object itself is what makes two requests
+ * one run and one bill. While it runs, an alarm every WATCH_MS finds it again should it have been evicted.
+ */
+import { DurableObject } from "cloudflare:workers";
+import { failure } from "../../schema/core/errors.ts";
+import type { RunId } from "../../schema/core/ids.ts";
+import type { Env } from "../env.ts";
+import { codeOf } from "../functions.ts";
+import { createGatewayClient, type GatewayClient } from "../gateway-client.ts";
+import type { GatewayCall } from "../gateway-client-call.ts";
+import { createExecution, forgetExecution, type Execution, type HostAddress, type ModelLink, type Outcome } from "../runtime/execution.ts";
+import { objectLimits } from "../runtime/object-limits.ts";
+import { relayedLink } from "../runtime/relayed-link.ts";
+import { RunDebts } from "./run-debts.ts";
+import { RunReaders } from "./run-events.ts";
+import { RUN_EVENTS_MAX, RunLog, viewOf, type StoredRun } from "./run-log.ts";
+import type { LogLine, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
+
+/** How long a stopped run stays unnoticed at most. */
+const WATCH_MS = 30_000;
+/** Attempts at a run whose object keeps dying: then it fails with `internal`. */
+const ATTEMPTS_MAX = 5;
+/** A run's result, events and logs are kept so long after it is over; then its id is `run_not_found`. */
+const RETENTION_MS = 7 * 24 * 3_600_000;
+
+export class Run extends DurableObject<Env> implements RunObject {
+  readonly #log: RunLog;
+  readonly #readers: RunReaders;
+  readonly #debts: RunDebts;
+  readonly #waiting = new Set<() => void>();
+  #live: { readonly execution: Execution; readonly over: Promise<void> } | undefined;
+  #events = 0;
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env);
+    this.#log = new RunLog(ctx.storage.sql);
+    this.#readers = new RunReaders(ctx.storage, this.#log);
+    this.#debts = new RunDebts(ctx.storage.sql, env, objectLimits(ctx));
+  }
+
+  async start(spec: RunSpec): Promise<RunStarted> {
+    if (this.#log.exists) return this.#attach(spec);
+    const now_ms = Date.now();
+    this.ctx.storage.transactionSync(() => this.#log.create(spec, now_ms, spec.deadline_at_ms ?? now_ms + spec.config.timeout_ms));
+    await this.ctx.storage.setAlarm(now_ms + WATCH_MS);
+    this.#ensureLive();
+    return { type: "created", view: viewOf(this.#log.read()) };
+  }
+
+  #attach(spec: RunSpec): RunStarted {
+    const stored = this.#log.read();
+    const { identity, input } = stored.spec;
+    if (identity.tenant !== spec.identity.tenant) return { type: "refused", error: failure("run_not_found") };
+    // A child's version was fixed when it was first started; the door's request is the same only with the same function and input.
+    if (input !== spec.input || identity.function !== spec.identity.function) {
+      return { type: "refused", error: failure(spec.parent ? "nondeterministic_step" : "idempotency_mismatch") };
+    }
+    this.#ensureLive();
+    return { type: "attached", view: viewOf(stored), ...(stored.outcome ? { outcome: stored.outcome } : {}) };
+  }
+
+  async view(tenant: string): Promise<RunView | null> {
+    const stored = this.#visible(tenant);
+    if (stored) this.#ensureLive();
+    return stored ? viewOf(stored) : null;
+  }
+
+  async finished(tenant: string): Promise<RunView | null> {
+    for (;;) {
+      const stored = this.#visible(tenant);
+      if (!stored || stored.outcome) return stored ? viewOf(stored) : null;
+      this.#ensureLive();
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
+  }
+
+  async events(tenant: string, after: number): Promise<ReadableStream<Uint8Array> | null> {
+    if (!this.#visible(tenant) || this.#readers.full) return null;
+    this.#ensureLive();
+    return this.#readers.stream(after);
+  }
+
+  async logs(tenant: string): Promise<{ lines: LogLine[]; dropped: number } | null> {
+    return this.#visible(tenant) ? this.#log.logs() : null;
+  }
+
+  async cancel(tenant: string, reason: string): Promise<RunView | null> {
+    if (!this.#visible(tenant)) return null;
+    await this.#stop(reason);
+    return this.finished(tenant);
+  }
+
+  async stop(reason: string): Promise<void> {
+    if (this.#log.exists) await this.#stop(reason);
+  }
+
+  async #stop(reason: string): Promise<void> {
+    if (this.#live) this.#live.execution.cancel(reason);
+    else if (!this.#log.read().outcome) this.#finish({ status: "cancelled", error: failure("cancelled", reason) });
+  }
+
+  // --- the execution ---
+
+  /** Only what changes in here begins an attempt. */
+  #ensureLive(): void {
+    if (this.#live || !this.#log.exists) return;
+    const stored = this.#log.read();
+    if (stored.outcome) return;
+    if (this.#log.countAttempt() > ATTEMPTS_MAX) {
+      this.#finish({ status: "failed", error: failure("internal", `The run was interrupted ${ATTEMPTS_MAX} times.`) });
+      return;
+    }
+    this.#events = this.#log.lastSeq;
+    const { execution, close } = this.#createExecution(stored);
+    const over = execution.run(JSON.parse(stored.spec.input)).then((outcome) => {
+      close();
+      this.#live = undefined;
+      this.#finish(outcome);
+    });
+    this.#live = { execution, over };
+    this.ctx.waitUntil(over);
+  }
+
+  #createExecution(stored: StoredRun): { execution: Execution; close: () => void } {
+    const { ctx, env } = this;
+    const { identity, config, code_hash, config_hash } = stored.spec;
+    const { tenant, project, key, version } = identity;
+    const host: HostAddress = { binding: "RUNS", id: ctx.id.toString() };
+    let link: ModelLink;
+    let client: GatewayClient | undefined;
+    if (identity.root) {
+      link = relayedLink({ env, root: identity.root, program: identity.program, connections: objectLimits(ctx).connections });
+    } else {
+      client = createGatewayClient({ env, link_id: stored.spec.run, claims: { tenant, project, key, scopes: ["infer"] } });
+      link = client;
+    }
+    const execution = createExecution({
+      ctx,
+      env,
+      host,
+      identity,
+      config,
+      code: codeOf(env, { tenant, version, code_hash, config_hash }),
+      gateway: link,
+      deadline_at_ms: stored.deadline_at_ms,
+      sink: {
+        append: (facts) => {
+          this.#log.append(facts);
+          this.#events += facts.length;
+          if (this.#events >= RUN_EVENTS_MAX) this.#live?.execution.cancel(`A run has at most ${RUN_EVENTS_MAX} events.`);
+          this.#readers.moved();
+        },
+      },
+    });
+    return { execution, close: () => client?.close() };
+  }
+
+  #finish(outcome: Outcome): void {
+    const now_ms = Date.now();
+    this.ctx.storage.transactionSync(() => {
+      const stored = this.#log.read();
+      if (stored.outcome) return;
+      this.#log.finish(outcome, now_ms);
+      this.#debts.incur(stored, now_ms);
+      forgetExecution(this.ctx.storage.sql, stored.spec.identity.program);
+    });
+    this.#readers.moved();
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
+    this.ctx.waitUntil(this.#payAndSleep(now_ms));
+  }
+
+  async #payAndSleep(now_ms: number): Promise<void> {
+    try {
+      await this.#debts.pay(this.#log.read(), now_ms);
+    } finally {
+      await this.#setAlarm();
+    }
+  }
+
+  /** Several things wait for one alarm: it is always set to the next of them. */
+  override async alarm(): Promise<void> {
+    if (!this.#log.exists) return;
+    const now_ms = Date.now();
+    try {
+      this.#ensureLive();
+      const stored = this.#log.read();
+      const { finished_at_ms } = stored;
+      if (finished_at_ms !== null && now_ms >= finished_at_ms + RETENTION_MS) {
+        await this.ctx.storage.deleteAll();
+        return;
+      }
+      if (finished_at_ms !== null) await this.#debts.pay(stored, now_ms);
+    } finally {
+      await this.#setAlarm();
+    }
+  }
+
+  async #setAlarm(): Promise<void> {
+    if (!this.#log.exists) return;
+    const { finished_at_ms } = this.#log.read();
+    if (finished_at_ms === null) return this.ctx.storage.setAlarm(Date.now() + WATCH_MS);
+    const forget_at_ms = finished_at_ms + RETENTION_MS;
+    await this.ctx.storage.setAlarm(Math.min(forget_at_ms, this.#debts.nextDueAtMs ?? forget_at_ms));
+  }
+
+  #visible(tenant: string): StoredRun | null {
+    if (!this.#log.exists) return null;
+    const stored = this.#log.read();
+    return stored.spec.identity.tenant === tenant ? stored : null;
+  }
+
+  // --- ExecutionHost: for capabilities and called functions ---
+
+  async guest(execution: string, request: string): Promise<string> {
+    return this.#speaking(execution)?.guest(request) ?? OVER;
+  }
+
+  async guestStream(execution: string, request: string): Promise<ReadableStream<Uint8Array>> {
+    return this.#speaking(execution)?.guestStream(request) ?? new Response(`${OVER_LINE}\n`).body ?? new ReadableStream();
+  }
+
+  #speaking(execution: string): Execution | undefined {
+    return this.#live?.execution.id === execution ? this.#live.execution : undefined;
+  }
+
+  async relay(_program: string, request: GatewayCall): Promise<ReadableStream<Uint8Array>> {
+    this.#ensureLive();
+    if (this.#live) return this.#live.execution.relay(request);
+    const refused = {
+      type: "refused",
+      call: request.call,
+      n: request.from + 1,
+      error: failure("cancelled", "the run is over"),
+      emitted: 0,
+    };
+    return new Response(`${JSON.stringify(refused)}\n`).body ?? new ReadableStream();
+  }
+
+  async cancelRelay(_program: string, call: string, reason: string): Promise<void> {
+    this.#live?.execution.cancelRelay(call, reason);
+  }
+
+  async childDone(_program: string, run: RunId, outcome: Outcome): Promise<void> {
+    this.#ensureLive();
+    this.#live?.execution.childDone(run, outcome);
+  }
+
+  /** For tests and tools that keep a state fixture. */
+  async dump(): Promise<Record<string, unknown[]>> {
+    return this.#log.exists ? this.#log.dump() : {};
+  }
+}
+
+const DENIED = failure("capability_denied", "The run is over.");
+const OVER = JSON.stringify({ ok: false, error: DENIED });
+const OVER_LINE = JSON.stringify({ type: "error", error: DENIED });

@@ -1,0 +1,64 @@
+/**
+ * The models by OpenAI's API: no object, one fetch to the gateway, its answer streamed back. The body passes through the contract's
+ * schema, so that only what is allowed goes on (I11); a client that goes away aborts the fetch, which the gateway takes as a cancel.
+ */
+import { Hono } from "hono";
+import type { z } from "zod";
+import { ENGINE_INTERNAL_FIELDS, chatRequest, completionRequest } from "../../schema/core/wire/chat.ts";
+import { failure } from "../../schema/core/errors.ts";
+import { claimsOf, type Caller } from "../door.ts";
+import { signGatewayToken } from "../gateway-client-token.ts";
+import { callerWith, failureResponse, parseJson, readBody, refuse, validate, type App, type Ctx } from "../http.ts";
+
+export const openai = new Hono<App>();
+
+/** Of the gateway's answer: what a client may see. */
+const PASSED_HEADERS = ["content-type", "retry-after", "x-should-retry", "cache-control", "openai-processing-ms"];
+
+openai.post("/v1/chat/completions", (c) => infer(c, chatRequest));
+openai.post("/v1/completions", (c) => infer(c, completionRequest));
+openai.get("/v1/models", (c) => models(c));
+openai.get("/v1/models/:model{.+}", (c) => models(c));
+
+async function infer(c: Ctx, schema: z.ZodType): Promise<Response> {
+  const caller = await callerWith(c, "infer");
+  const json = parseJson(await readBody(c));
+  const internal =
+    json !== null && typeof json === "object" ? ENGINE_INTERNAL_FIELDS.find((field) => Object.hasOwn(json, field)) : undefined;
+  if (internal !== undefined) refuse("engine_internal_field", `${internal} is not a client's to set.`, internal);
+  const body = JSON.stringify(validate(schema, json));
+  return forward(c, caller, { method: "POST", body, headers: { "content-type": "application/json" } });
+}
+
+async function models(c: Ctx): Promise<Response> {
+  return forward(c, await callerWith(c, "infer"), { method: "GET" });
+}
+
+async function forward(
+  c: Ctx,
+  caller: Caller,
+  init: { method: string; body?: string; headers?: Record<string, string> },
+): Promise<Response> {
+  const token = await signGatewayToken(c.env.MILLRACE_CELL_SECRET, claimsOf(caller));
+  const { pathname } = new URL(c.req.url);
+  let answer: Response;
+  try {
+    answer = await fetch(new URL(pathname, c.env.GATEWAY_URL), {
+      ...init,
+      headers: { ...init.headers, authorization: `Bearer ${token}`, "x-request-id": c.get("request_id") },
+      redirect: "manual",
+      signal: c.req.raw.signal,
+    });
+  } catch {
+    if (c.req.raw.signal.aborted) return failureResponse(c, failure("cancelled"));
+    return failureResponse(c, failure("gateway_unavailable"));
+  }
+  const headers = new Headers();
+  for (const name of PASSED_HEADERS) {
+    const value = answer.headers.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  // Compression would hold tokens back.
+  if (headers.get("content-type")?.startsWith("text/event-stream")) headers.set("cache-control", "no-cache, no-transform");
+  return new Response(answer.body, { status: answer.status, headers });
+}

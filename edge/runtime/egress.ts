@@ -1,0 +1,40 @@
+/**
+ * The only way from an isolate to the network: exact hosts that the deployment names. The isolate follows redirects itself, by
+ * asking here again, so each hop is checked.
+ */
+import { WorkerEntrypoint } from "cloudflare:workers";
+import type { Env } from "../env.ts";
+
+export type EgressProps = { readonly hosts: readonly string[] };
+
+/** The isolate's `fetch` turns it into an error with a code (sdk/guest/globals.ts). */
+const FORBIDDEN_HEADER = "x-millrace-egress-forbidden";
+
+export class Egress extends WorkerEntrypoint<Env, EgressProps> {
+  override async fetch(request: Request): Promise<Response> {
+    const url = new URL(request.url);
+    if (!isAllowed(url, this.ctx.props.hosts) || (this.env.MILLRACE_ENV === "production" && isInside(url.hostname))) {
+      return new Response(null, { status: 403, headers: { [FORBIDDEN_HEADER]: url.host } });
+    }
+    const answer = await fetch(request, { redirect: "manual" });
+    if (!answer.headers.has(FORBIDDEN_HEADER)) return answer;
+    const cleaned = new Response(answer.body, answer);
+    cleaned.headers.delete(FORBIDDEN_HEADER);
+    return cleaned;
+  }
+}
+
+/** `host` fits its default port only; `host:8443` that port. The URL parser has already undone tricks of spelling. */
+export function isAllowed(url: URL, hosts: readonly string[]): boolean {
+  if (url.protocol !== "https:" && url.protocol !== "http:") return false;
+  if (url.username !== "" || url.password !== "") return false;
+  return hosts.some((host) => host.toLowerCase() === url.host);
+}
+
+/** Address literals and names that mean this machine or its network. A public name that resolves inside is the platform's to refuse. */
+export function isInside(hostname: string): boolean {
+  const name = hostname.replace(/^\[|\]$/g, "").replace(/\.$/, "");
+  if (name === "localhost" || name.endsWith(".localhost") || name.endsWith(".internal") || name.endsWith(".local")) return true;
+  if (name.includes(":")) return true; // IPv6 literals: none is a host that one deploys against
+  return /^\d{1,3}(\.\d{1,3}){3}$/.test(name);
+}

@@ -1,0 +1,111 @@
+/**
+ * User code in an isolate of its own (D8, I10). The loader's id names the tenant, the function, the code and its configuration, so
+ * tenants never share one (I3); `env` is empty; the network is absent, or an allow-list.
+ */
+import { failure, type Failure } from "../../schema/core/errors.ts";
+import { hashParts, sha256Hex } from "../../schema/core/hash.ts";
+import type { GuestInvocation } from "../../schema/core/wire/guest.ts";
+import type { Env } from "../env.ts";
+import type { CapabilityProps } from "./capabilities.ts";
+import type { EgressProps } from "./egress.ts";
+import type { FunctionCode, FunctionConfig } from "./execution.ts";
+import { GUEST_MAIN, GUEST_MODULES } from "./guest-modules.ts";
+
+const COMPATIBILITY_DATE = "2026-10-01";
+/** CPU, not wall time; enforced by the platform, not by local workerd. */
+const CPU_MS_MAX = 30_000;
+const SUBREQUESTS_MAX = 1_000;
+
+/** The Worker's own entry points, as loopback stubs with props. */
+type Loopback = {
+  readonly AI: (options: { props: CapabilityProps }) => Fetcher;
+  readonly MemoryCapability: (options: { props: CapabilityProps }) => Fetcher;
+  readonly CallCapability: (options: { props: CapabilityProps }) => Fetcher;
+  readonly JournalCapability: (options: { props: CapabilityProps }) => Fetcher;
+  readonly Egress: (options: { props: EgressProps }) => Fetcher;
+};
+type GuestStub = { run(invocation: string): Promise<string>; check(): Promise<string> };
+type HasExports = { readonly exports: unknown };
+
+const harness_hash = sha256Hex(JSON.stringify(GUEST_MODULES));
+
+export function isolateId(tenant: string, function_id: string, code: FunctionCode): string {
+  return hashParts("isolate", tenant, function_id, code.hash, code.config_hash, harness_hash);
+}
+
+function workerCode(ctx: HasExports, source: string, config: FunctionConfig): WorkerLoaderWorkerCode {
+  const loopback = ctx.exports as Loopback;
+  return {
+    compatibilityDate: COMPATIBILITY_DATE,
+    compatibilityFlags: ["nodejs_als"],
+    mainModule: GUEST_MAIN,
+    modules: { ...GUEST_MODULES, "function.js": { js: source } },
+    env: {},
+    globalOutbound: config.egress.length === 0 ? null : loopback.Egress({ props: { hosts: config.egress } }),
+    limits: { cpuMs: CPU_MS_MAX, subRequests: SUBREQUESTS_MAX },
+  };
+}
+
+export type IsolateRequest = {
+  readonly ctx: DurableObjectState;
+  readonly env: Env;
+  readonly tenant: string;
+  readonly function: string;
+  readonly code: FunctionCode;
+  readonly config: FunctionConfig;
+  readonly props: CapabilityProps;
+  readonly invocation: GuestInvocation;
+};
+
+/** Resolves to the guest's answer as it sent it: unverified text. Rejects when the isolate could not run it. */
+export async function runInIsolate(request: IsolateRequest): Promise<string> {
+  const { ctx, env, code, config, props } = request;
+  const loopback = ctx.exports as unknown as Loopback;
+  const load = async () => workerCode(ctx, await code.load(), config);
+  const worker =
+    config.isolation === "run" ? env.LOADER.load(await load()) : env.LOADER.get(isolateId(request.tenant, request.function, code), load);
+  const guest = worker.getEntrypoint("Guest", {
+    props: {
+      ai: loopback.AI({ props }),
+      memory: loopback.MemoryCapability({ props }),
+      call: loopback.CallCapability({ props }),
+      journal: loopback.JournalCapability({ props }),
+    },
+  }) as unknown as GuestStub;
+  return await guest.run(JSON.stringify(request.invocation));
+}
+
+/** Whether the code loads and is an agent; asked at deploy, in an isolate that is thrown away. */
+export async function checkCode(ctx: HasExports, env: Env, source: string, config: FunctionConfig): Promise<Failure | undefined> {
+  try {
+    const guest = env.LOADER.load(workerCode(ctx, source, config)).getEntrypoint("Guest") as unknown as GuestStub;
+    const verdict = await guest.check();
+    return verdict === "ok" ? undefined : failure("function_invalid", verdict);
+  } catch (error) {
+    return failure("function_invalid", cleanMessage(error));
+  }
+}
+
+/** What the runtime said of an isolate that failed, for a person: no stack, no path of the host. */
+export function isolateFailure(error: unknown): Failure {
+  const message = cleanMessage(error);
+  if (/code had hung/.test(message)) {
+    return failure("function_timeout", "The function can never settle: it awaits something that nothing is left to resolve.");
+  }
+  if (/SyntaxError|No such module|does not provide an export|Failed to start/i.test(message)) return failure("function_invalid", message);
+  return failure("function_threw", `The function's isolate was stopped: ${message}`);
+}
+
+const MESSAGE_CHARS_MAX = 1_000;
+
+function cleanMessage(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text
+    .split("\n")
+    .filter((line) => !/^\s+at /.test(line))
+    .join(" ")
+    .replace(/(?:file:\/\/)?(?:\/[\w.@-]+){2,}\/?/g, "")
+    .replace(/\s+/g, " ")
+    .trim()
+    .slice(0, MESSAGE_CHARS_MAX);
+}
