@@ -18,10 +18,11 @@ const PREFILL_PARAMS = {
 export function prefillBody(leg: LegRequest): string {
   const body: Record<string, unknown> = { ...leg.body };
   for (const field of ["stream_options", "min_tokens", "min_completion_tokens", "stop"]) delete body[field];
-  const completion_limit = body["max_completion_tokens"];
-  if (completion_limit !== undefined && completion_limit !== null) body["max_completion_tokens"] = 1;
-  if (body["max_completion_tokens"] === undefined || (body["max_tokens"] !== undefined && body["max_tokens"] !== null))
-    body["max_tokens"] = 1;
+  const given = (field: string) => body[field] !== undefined && body[field] !== null;
+  const limits = ["max_tokens", "max_completion_tokens"].filter(given);
+  delete body["max_completion_tokens"];
+  delete body["max_tokens"];
+  for (const field of limits.length === 0 ? ["max_tokens"] : limits) body[field] = 1;
   return JSON.stringify({
     ...body,
     stream: false,

@@ -1,0 +1,202 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { blockHashes } from "./block-hash.ts";
+import { EngineModel } from "./engine.ts";
+import type { EngineRequest, Step } from "./engine.ts";
+import { BLOCK_TOKENS } from "./kv-blocks.ts";
+import { LLAMA_3_8B_A100 as A100, handoverUs, loadUs, prefillPairs, sleepUs, stepUs, wakeUs } from "./profile.ts";
+
+const limits = { kv_tokens: 4_096, sequences: 8, step_tokens: 512 };
+const request = (id: string, more: Partial<EngineRequest> = {}): EngineRequest => ({
+  id,
+  prompt_tokens: 100,
+  block_hashes: [],
+  output_tokens: 5,
+  priority: 0,
+  remote: false,
+  hold: false,
+  ...more,
+});
+/** Steps until there is nothing to compute. */
+function runOut(model: EngineModel, from = 0): { steps: Step[]; at: number } {
+  const steps: Step[] = [];
+  for (let at = from; ;) {
+    const step = model.step(at);
+    if (step.work === null) return { steps, at };
+    steps.push(step);
+    at = step.work.done_at;
+  }
+}
+const tokensOf = (steps: readonly Step[]) => steps.flatMap((step) => step.work?.tokens ?? []);
+
+describe("step times", () => {
+  test("the dense part goes through the published points, plus 3 ms of host", () => {
+    const at = (tokens: number) => stepUs(A100, { tokens, prefill_pairs: 0, decode_context: 0 });
+    expect(at(1)).toBe(9_696 + 3_000);
+    expect(at(512)).toBe(34_640 + 3_000);
+    expect(at(4_096)).toBe(273_568 + 3_000);
+  });
+  test("decode is linear in its context: 131,072 B a token at 0.75 of 2.039 TB/s", () => {
+    const at = (decode_context: number) => stepUs(A100, { tokens: 8, prefill_pairs: 0, decode_context });
+    expect(at(80_000) - at(0)).toBeCloseTo((80_000 * 131_072) / (0.75 * 2.039e6), -1);
+  });
+  test("chunks of a prompt attend to as many pairs as the whole", () => {
+    expect(prefillPairs(0, 300) + prefillPairs(300, 700)).toBe(prefillPairs(0, 1_000));
+  });
+  test("KV goes over NVLink at 300 GB/s; wakes agree with what is published", () => {
+    expect(handoverUs(A100, 8_192) - handoverUs(A100, 0)).toBeCloseTo((8_192 * 131_072) / 300_000, -1);
+    expect(wakeUs(A100, 1) / 1e6).toBeCloseTo(0.84, 2);
+    const small = { ...A100, weight_bytes: 1.2e9 }; // 0.6 B parameters: 0.26 s published
+    expect(wakeUs(small, 1) / 1e6).toBeCloseTo(0.25, 2);
+    expect(sleepUs(A100, 2)).toBeLessThan(sleepUs(A100, 1));
+    expect(loadUs(A100)).toBeGreaterThan(wakeUs(A100, 2));
+  });
+});
+
+describe("an engine", () => {
+  test("a prompt is computed in chunks of the step's budget, then one token a step", () => {
+    const model = new EngineModel(A100, limits);
+    model.add(request("a", { prompt_tokens: 1_200, output_tokens: 3 }));
+    const { steps } = runOut(model);
+    expect(steps.map((step) => step.work?.tokens.length)).toEqual([0, 0, 1, 1, 1]);
+    expect(tokensOf(steps).map((token) => token.last)).toEqual([false, false, true]);
+    expect(model.kv.used).toBe(0);
+  });
+  test("decoding goes on while another prompt is prefilled", () => {
+    const model = new EngineModel(A100, limits);
+    model.add(request("a", { prompt_tokens: 16, output_tokens: 10 }));
+    model.step(0);
+    model.add(request("b", { prompt_tokens: 1_000, output_tokens: 1 }));
+    const next = model.step(0).work;
+    expect(next?.tokens.map((token) => token.id)).toEqual(["a"]);
+    expect(next?.batch).toBe(2);
+  });
+  test("a lower priority number runs earlier, ties by arrival", () => {
+    const model = new EngineModel(A100, { ...limits, sequences: 1 });
+    for (const [id, priority] of [
+      ["a", 5],
+      ["b", 5],
+      ["c", 0],
+    ] as const)
+      model.add(request(id, { priority, output_tokens: 1 }));
+    expect(tokensOf(runOut(model).steps).map((token) => token.id)).toEqual(["c", "a", "b"]);
+  });
+  test("a repeated prefix is found by its salt only, and never the last token", () => {
+    const model = new EngineModel(A100, limits);
+    const text = "x".repeat(64);
+    const hashes = (salt: string) => blockHashes(64, (from, to) => text.slice(from, to), salt);
+    const cached = (id: string, salt: string) => {
+      model.add(request(id, { prompt_tokens: 64, block_hashes: hashes(salt), output_tokens: 1 }));
+      return tokensOf(runOut(model).steps)[0]?.cached;
+    };
+    expect([cached("a", "one"), cached("b", "one"), cached("c", "two")]).toEqual([0, 64 - BLOCK_TOKENS, 0]);
+  });
+  test("a remote request waits for its KV, then computes its last prompt token only", () => {
+    const model = new EngineModel(A100, limits);
+    model.add(request("a", { prompt_tokens: 1_000, remote: true, output_tokens: 1 }));
+    expect(model.step(0)).toEqual({ pulls: [{ id: "a", tokens: 1_000 }], work: null });
+    model.received("a");
+    const { steps } = runOut(model);
+    expect(steps).toHaveLength(1);
+    expect(steps[0]?.work?.done_at).toBe(stepUs(A100, { tokens: 1, prefill_pairs: 0, decode_context: 1_000 }));
+  });
+  test("held blocks stay until released, or until the lease ends", () => {
+    const model = new EngineModel(A100, limits);
+    for (const id of ["a", "b"]) model.add(request(id, { hold: true, output_tokens: 1 }));
+    const { at } = runOut(model);
+    expect(model.blocksOf("a")).toHaveLength(Math.ceil(100 / BLOCK_TOKENS));
+    for (const id of ["a", "b"]) expect(model.lease(id, at + 1_000)).toBe(true);
+    expect(model.releaseHeld("a")).toBe(true);
+    expect(model.releaseHeld("a")).toBe(false);
+    model.lease("b", at + 2_000);
+    expect(model.expire(at + 1_999)).toEqual([]);
+    expect(model.expire(at + 2_000)).toEqual(["b"]);
+    expect(model.lease("b", at + 9_000)).toBe(false);
+    expect(model.kv.used).toBe(0);
+  });
+  test("when memory runs out the youngest is preempted, and all still finish with every token once", () => {
+    const model = new EngineModel(A100, { kv_tokens: 320, sequences: 8, step_tokens: 512 });
+    for (const id of ["a", "b", "c"]) model.add(request(id, { prompt_tokens: 90, output_tokens: 100 }));
+    const tokens = tokensOf(runOut(model).steps);
+    expect(model.preemptions).toBeGreaterThan(0);
+    for (const id of ["a", "b", "c"]) {
+      expect(tokens.filter((token) => token.id === id).map((token) => token.index)).toEqual(Array.from({ length: 100 }, (_, i) => i));
+    }
+    expect(model.kv.used).toBe(0);
+  });
+  test("a request that can never fit is a bug of the caller", () => {
+    const model = new EngineModel(A100, limits);
+    expect(() => model.add(request("a", { prompt_tokens: 4_096 }))).toThrow(RangeError);
+  });
+});
+
+type Action =
+  | { type: "add"; prompt: number; output: number; remote: boolean; hold: boolean; group: number }
+  | { type: "step" | "abort" | "release" | "expire" | "drop" | "receive"; pick: number };
+const action: fc.Arbitrary<Action> = fc.oneof(
+  fc.record({
+    type: fc.constant("add" as const),
+    prompt: fc.integer({ min: 1, max: 400 }),
+    output: fc.integer({ min: 1, max: 60 }),
+    remote: fc.boolean(),
+    hold: fc.boolean(),
+    group: fc.nat(2),
+  }),
+  fc.record({ type: fc.constantFrom("step", "step", "step", "abort", "release", "expire", "receive"), pick: fc.nat(50) }),
+  fc.record({ type: fc.constant("drop" as const), pick: fc.nat(50) }),
+);
+
+/** Plays the actions; the log of all that the model said. */
+function play(actions: readonly Action[]): string {
+  const model = new EngineModel(A100, { kv_tokens: 800, sequences: 6, step_tokens: 256 });
+  const log: unknown[] = [];
+  const emitted = new Map<string, number>();
+  let [now, serial] = [0, 0];
+  const step = () => {
+    const said = model.step(now);
+    log.push(said);
+    now = said.work?.done_at ?? now;
+    for (const token of said.work?.tokens ?? []) {
+      expect(token.index).toBe(emitted.get(token.id) ?? 0); // each token once, in order
+      emitted.set(token.id, token.index + 1);
+    }
+    expect(model.kv.used).toBeLessThanOrEqual(model.kv.total);
+    return said.work !== null;
+  };
+  for (const each of actions) {
+    if (each.type === "add") {
+      const hashes = Array.from({ length: Math.floor(each.prompt / BLOCK_TOKENS) }, (_, i) => `${each.group}:${i}`);
+      const { prompt: prompt_tokens, output: output_tokens, remote, hold } = each;
+      model.add({ id: `r${serial++}`, prompt_tokens, output_tokens, block_hashes: hashes, priority: 0, remote, hold });
+      continue;
+    }
+    const id = `r${each.pick}`;
+    if (each.type === "step") step();
+    else if (each.type === "abort") log.push(model.abort(id));
+    else if (each.type === "release") log.push(model.releaseHeld(id));
+    else if (each.type === "receive") model.received(id);
+    else if (each.type === "expire") log.push(model.lease(id, now), model.expire(now));
+    else log.push(model.dropAll());
+  }
+  // Liveness: with all KV received and all holds released, everything ends and no block is left.
+  for (let rounds = 0; model.running + model.waiting > 0; rounds++) {
+    expect(rounds).toBeLessThan(20_000);
+    for (let i = 0; i < serial; i++) {
+      model.received(`r${i}`);
+      model.releaseHeld(`r${i}`);
+    }
+    step();
+  }
+  for (let i = 0; i < serial; i++) model.releaseHeld(`r${i}`);
+  expect(model.kv.used).toBe(0);
+  return JSON.stringify(log);
+}
+
+test("random histories: no block leaks, tokens come once and in order, all ends, the same history says the same (I9)", () => {
+  fc.assert(
+    fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
+      expect(play(actions)).toBe(play(actions));
+    }),
+    { numRuns: 300 },
+  );
+});
