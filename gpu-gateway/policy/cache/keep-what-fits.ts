@@ -22,6 +22,17 @@ type Remembered = { readonly prompts: Map<string, number>; tokens: number };
 
 export function keepWhatFits(options: KeepWhatFitsOptions): CacheManagement {
   const instances = new Map<InstanceId, Remembered>();
+  // Routing asks about the same call for one instance after the other.
+  let asked: Call | null = null;
+  let key = "";
+  const keyOf = (call: Call): string => {
+    if (call !== asked) {
+      asked = call;
+      // Ids hold no space (schema/core/ids.ts), so that the parts cannot run together.
+      key = `${call.tenant} ${call.program} ${call.agent ?? ""}`;
+    }
+    return key;
+  };
 
   return {
     expected_hit_tokens(call: Call, instance: InstanceId): number {
@@ -55,6 +66,3 @@ export function keepWhatFits(options: KeepWhatFitsOptions): CacheManagement {
     },
   };
 }
-
-/** Ids hold no space (schema/core/ids.ts), so that the parts cannot run together. */
-const keyOf = (call: Call): string => `${call.tenant} ${call.program} ${call.agent ?? ""}`;

@@ -13,7 +13,7 @@ import { failure } from "../../../schema/core/errors.ts";
 import type { Micros } from "../../../schema/core/time.ts";
 import { uncachedTokens } from "../estimate/kv-demand.ts";
 import type { CacheManagement, InstanceView, Routing, RoutingDecision } from "../policies.ts";
-import type { Call } from "../vocabulary.ts";
+import type { Call, Role } from "../vocabulary.ts";
 import { couldServe, hasPrefillRoom, hasRoom, pairs, servesWhole } from "./filters.ts";
 import { decodeLoad, prefillLoad } from "./scorers.ts";
 
@@ -26,8 +26,11 @@ export type LeastLoadOptions = {
 };
 
 type Scored = { readonly view: InstanceView; readonly load: number };
-/** The best of each side within one KV compatibility, and within one node of it. */
+/** The least loaded of each side. */
 type Sides = { prefill: Scored | null; decode: Scored | null };
+/** Instances of one KV compatibility, which can hand over to each other: in all, and node by node. */
+type Fabric = { readonly across: Sides; readonly within: Map<string, Sides> };
+type Pair = { readonly prefill: Scored; readonly decode: Scored; readonly load: number };
 type Pick = { readonly decision: RoutingDecision; readonly load: number };
 
 export function leastPredictedLoad(options: LeastLoadOptions): Routing {
@@ -61,17 +64,26 @@ export function leastPredictedLoad(options: LeastLoadOptions): Routing {
   }
 
   function pickPair(call: Call, instances: readonly InstanceView[]): Pick | null {
-    const by_node = new Map<string, Sides>();
-    const by_compat = new Map<string, Sides>();
+    const fabrics = new Map<string, Fabric>();
     for (const view of instances) {
       if (!pairs(view, kv_lease_margin)) continue;
       const side = sideOf(view, call);
       if (side === null) continue;
       const { kv_compat, node_id, role } = view.instance;
-      keepLesser(by_node, `${node_id} ${kv_compat}`, role, side);
-      keepLesser(by_compat, kv_compat, role, side);
+      let fabric = fabrics.get(kv_compat);
+      if (fabric === undefined) fabrics.set(kv_compat, (fabric = { across: emptySides(), within: new Map() }));
+      let node = fabric.within.get(node_id);
+      if (node === undefined) fabric.within.set(node_id, (node = emptySides()));
+      keepLesser(fabric.across, role, side);
+      keepLesser(node, role, side);
     }
-    return leastPair(by_node) ?? leastPair(by_compat);
+    let within: Pair | null = null;
+    let across: Pair | null = null;
+    for (const fabric of fabrics.values()) {
+      for (const node of fabric.within.values()) within = lesserPair(within, node);
+      across = lesserPair(across, fabric.across);
+    }
+    return pickOf(within ?? across);
   }
 
   return {
@@ -98,27 +110,24 @@ function lesserPick(whole: Pick | null, pair: Pick | null): Pick | null {
   return pair.load < whole.load ? pair : whole;
 }
 
-function keepLesser(sides: Map<string, Sides>, key: string, role: "prefill" | "decode" | "both", side: Scored): void {
-  let both = sides.get(key);
-  if (both === undefined) {
-    both = { prefill: null, decode: null };
-    sides.set(key, both);
-  }
-  if (role === "prefill") both.prefill = lesser(both.prefill, side);
-  else both.decode = lesser(both.decode, side);
+const emptySides = (): Sides => ({ prefill: null, decode: null });
+
+function keepLesser(sides: Sides, role: Role, side: Scored): void {
+  if (role === "prefill") sides.prefill = lesser(sides.prefill, side);
+  else sides.decode = lesser(sides.decode, side);
 }
 
-/** Ties between nodes (or compatibilities) go to the lower ids of decode, then prefill. */
-function leastPair(sides: Map<string, Sides>): Pick | null {
-  let best: { prefill: Scored; decode: Scored; load: number } | null = null;
-  for (const { prefill, decode } of sides.values()) {
-    if (prefill === null || decode === null) continue;
-    const load = (prefill.load + decode.load) / 2;
-    if (best === null || load < best.load || (load === best.load && idsBefore(decode, prefill, best.decode, best.prefill)))
-      best = { prefill, decode, load };
-  }
-  if (best === null) return null;
-  const { prefill, decode, load } = best;
+/** Ties go to the lower ids of decode, then prefill. */
+function lesserPair(best: Pair | null, { prefill, decode }: Sides): Pair | null {
+  if (prefill === null || decode === null) return best;
+  const load = (prefill.load + decode.load) / 2;
+  if (best === null || load < best.load) return { prefill, decode, load };
+  return load === best.load && idsBefore(decode, prefill, best.decode, best.prefill) ? { prefill, decode, load } : best;
+}
+
+function pickOf(pair: Pair | null): Pick | null {
+  if (pair === null) return null;
+  const { prefill, decode, load } = pair;
   return {
     decision: { type: "two_legs", prefill: prefill.view.instance.instance_id, decode: decode.view.instance.instance_id },
     load,

@@ -247,19 +247,16 @@ export class CallLife {
     const hit_tokens = role === "decode" ? 0 : cache.expected_hit_tokens(call, instance_id);
     if (role !== "decode") cache.placed(call, instance_id);
     const weighed = { leg_id, role, prompt_tokens: call.prompt_tokens, hit_tokens, kv_tokens };
-    const leg = this.legs.open(
-      {
-        leg_id,
-        record,
-        role,
-        entry,
-        started: now,
-        accept_by,
-        kv_tokens: role === "decode" ? 0 : kv_tokens,
-        prefill_tokens: role === "decode" ? 0 : uncachedTokens(call, hit_tokens),
-      },
-      (holding, at) => this.#leaseOver(holding, at),
-    );
+    const leg = this.legs.open({
+      leg_id,
+      record,
+      role,
+      entry,
+      started: now,
+      accept_by,
+      kv_tokens: role === "decode" ? 0 : kv_tokens,
+      prefill_tokens: role === "decode" ? 0 : uncachedTokens(call, hit_tokens),
+    });
     outbox.emit({
       type: "start_leg",
       effect_id: outbox.nextEffectId(),
@@ -282,8 +279,8 @@ export class CallLife {
     const { kv_lease } = leg.entry.instance;
     record.model_time += now - leg.started;
     record.prefill_usage = usage;
-    this.legs.hold(leg);
-    timers.set(leg.lease_end, (now + kv_lease) as Micros);
+    const lease_end = this.legs.hold(leg, (holding, at) => this.#leaseOver(holding, at));
+    timers.set(lease_end, (now + kv_lease) as Micros);
     this.#freed(leg.entry);
     const lease_left = kv_lease - limits.kv_lease_margin;
     if (lease_left <= 0 || record.reservation === null) {
@@ -388,14 +385,15 @@ export class CallLife {
 
   /** While an accepted decode leg has not pulled, the engine renews the lease; else the KV is gone now. */
   #leaseOver(leg: Leg, now: Micros): void {
-    const { record } = leg;
+    const { record, lease_end } = leg;
     if (record.prefill !== leg) this.#dropHolding(leg);
-    else if (record.answer?.state === "running") this.#tools.timers.set(leg.lease_end, (now + leg.entry.instance.kv_lease) as Micros);
+    else if (record.answer?.state === "running" && lease_end !== null)
+      this.#tools.timers.set(lease_end, (now + leg.entry.instance.kv_lease) as Micros);
     else this.#kvGone(leg, failure("engine_failed", LEASE_OVER), now);
   }
 
   #dropHolding(leg: Leg): void {
-    this.#tools.timers.clear(leg.lease_end);
+    if (leg.lease_end !== null) this.#tools.timers.clear(leg.lease_end);
     this.legs.close(leg);
     this.#freed(leg.entry);
   }

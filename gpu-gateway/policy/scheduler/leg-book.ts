@@ -26,10 +26,10 @@ export class Leg {
   readonly kv_tokens: number;
   prefill_tokens: number;
   state: "starting" | "running" | "cancelling" | "holding" | "gone" = "starting";
-  /** Ends a holding leg that nobody reports released. */
-  readonly lease_end: Timer;
+  /** Ends a holding leg that nobody reports released. Set while it holds. */
+  lease_end: Timer | null = null;
 
-  constructor(init: LegInit, lease_end: Timer) {
+  constructor(init: LegInit) {
     this.leg_id = init.leg_id;
     this.record = init.record;
     this.role = init.role;
@@ -38,7 +38,6 @@ export class Leg {
     this.accept_by = init.accept_by;
     this.kv_tokens = init.kv_tokens;
     this.prefill_tokens = init.prefill_tokens;
-    this.lease_end = lease_end;
   }
 }
 
@@ -57,8 +56,8 @@ export class LegBook {
     return { active: this.#legs.size - this.#holding, holding: this.#holding };
   }
 
-  open(init: LegInit, on_lease_end: (leg: Leg, now: Micros) => void): Leg {
-    const leg: Leg = new Leg(init, new Timer((now) => on_lease_end(leg, now)));
+  open(init: LegInit): Leg {
+    const leg = new Leg(init);
     this.#legs.set(leg.leg_id, leg);
     leg.entry.legs_here.add(leg);
     leg.entry.legs += 1;
@@ -81,11 +80,14 @@ export class LegBook {
     leg.state = "cancelling";
   }
 
-  hold(leg: Leg): void {
+  /** Returns the timer that ends it. */
+  hold(leg: Leg, on_lease_end: (leg: Leg, now: Micros) => void): Timer {
     this.promptComputed(leg);
     leg.entry.legs -= 1;
     leg.state = "holding";
     this.#holding += 1;
+    leg.lease_end = new Timer((now) => on_lease_end(leg, now));
+    return leg.lease_end;
   }
 
   close(leg: Leg): void {

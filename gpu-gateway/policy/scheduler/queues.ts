@@ -1,7 +1,7 @@
 /**
  * One queue per model, in the order that the Ordering policy gives. A queue is *touched* when its head may be able to go now;
  * touched queues are served at the end of the event, in the order of touching. A queued call hears its place when it joins,
- * then each time it comes to place 1, 2, 4, 8, … that is at most half of what it heard last: a bounded number of times.
+ * then each time it comes to place 1, 4, 16, 64, … that is at most half of what it heard last: a bounded number of times.
  */
 import type { QueueView } from "../policies.ts";
 import type { Micros } from "../../../schema/core/time.ts";
@@ -15,7 +15,7 @@ export class Queues {
   readonly #queues = new Map<string, SortedList<CallRecord>>();
   readonly #touched = new Set<string>();
   readonly #moved = new Set<string>();
-  #became_backlogged = false;
+  #backlogged = 0;
 
   constructor(compare: (a: CallRecord, b: CallRecord) => number, outbox: Outbox) {
     this.#compare = compare;
@@ -28,7 +28,6 @@ export class Queues {
     if (queue === undefined) {
       queue = new SortedList(this.#compare);
       this.#queues.set(model, queue);
-      this.#became_backlogged = true;
     }
     queue.add(record);
     if (queue.first() === record) this.touch(model);
@@ -67,11 +66,11 @@ export class Queues {
     return models;
   }
 
-  /** True once after a model's queue went from empty to not. */
+  /** True when more models have calls waiting than when this was asked last. */
   takeBacklogged(): boolean {
-    const was = this.#became_backlogged;
-    this.#became_backlogged = false;
-    return was;
+    const before = this.#backlogged;
+    this.#backlogged = this.#queues.size;
+    return this.#backlogged > before;
   }
 
   tellPlaceOf(record: CallRecord): void {
@@ -82,7 +81,7 @@ export class Queues {
   tellMoved(): void {
     if (this.#moved.size === 0) return;
     for (const model of this.#moved)
-      this.#queues.get(model)?.visitDoublings((record, place) => {
+      this.#queues.get(model)?.visitMilestones((record, place) => {
         if (record.told === 0 || place * 2 <= record.told) this.#tell(record, place);
       });
     this.#moved.clear();

@@ -47,15 +47,15 @@ export class SortedList<T> {
     return true;
   }
 
-  /** Visits those at places 1, 2, 4, 8, …, counted from the front. */
-  visitDoublings(visit: (item: T, place: number) => void): void {
+  /** Visits those at places 1, 4, 16, 64, …, counted from the front. */
+  visitMilestones(visit: (item: T, place: number) => void): void {
     let place = 1;
     let before = 0;
     for (const run of this.#runs) {
       while (place <= before + run.length) {
         const item = run[place - before - 1];
         if (item !== undefined) visit(item, place);
-        place *= 2;
+        place *= 4;
       }
       before += run.length;
     }

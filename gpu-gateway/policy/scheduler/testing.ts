@@ -176,6 +176,7 @@ function line(effect: Effect): string {
       return `launch ${effect.model} ${effect.role}`;
     case "stop_group":
       return `stop ${effect.group_id}${effect.drain ? " by drain" : ""}`;
+    case "wake_at":
     default:
       return `wake at ${effect.at}`;
   }
