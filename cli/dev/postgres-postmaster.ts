@@ -9,7 +9,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
-import { PostgresUnavailable } from "./postgres-place.ts";
+import { PostgresUnavailable } from "./postgres-unavailable.ts";
 
 export const PID_FILE = "postmaster.pid";
 const POLL_MS = 20;

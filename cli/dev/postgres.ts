@@ -15,10 +15,11 @@ import { chmod, chown, open, readFile, rename, rm, stat, writeFile } from "node:
 import { createServer } from "node:net";
 import path from "node:path";
 import postgres from "postgres";
-import { type Binaries, PostgresUnavailable, type RunAs, binariesFor, homeFor, oneLine, runAs } from "./postgres-place.ts";
+import { type Binaries, type RunAs, binariesFor, homeFor, runAs } from "./postgres-place.ts";
 import { PID_FILE, findPostmaster, goneAway, stopPostmaster, until } from "./postgres-postmaster.ts";
+import { PostgresUnavailable, oneLine } from "./postgres-unavailable.ts";
 
-export { PostgresUnavailable } from "./postgres-place.ts";
+export { PostgresUnavailable } from "./postgres-unavailable.ts";
 
 const USER = "millrace";
 const DATABASE = "millrace";
@@ -206,9 +207,10 @@ async function launch(binaries: Binaries, home: string, user: RunAs, port: numbe
 
 async function fatalLine(log_file: string, from: number): Promise<string | null> {
   const text = (await readFile(log_file)).subarray(from).toString();
-  const lines = text.split("\n").filter((line) => /FATAL|PANIC|could not bind/.test(line));
-  const line = lines.find((l) => l.includes("could not bind")) ?? lines[0];
-  return line === undefined ? null : line.replace(/^.*?(FATAL|PANIC|LOG):\s*/, "").replace(/\.$/, "");
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+  // Before it logs, the server speaks plainly, under its own name.
+  const line = [/could not bind/, /FATAL|PANIC/, /^postgres: /].map((telling) => lines.find((l) => telling.test(l))).find(Boolean);
+  return line === undefined ? null : line.replace(/^(postgres:|.*?(FATAL|PANIC|LOG):)\s*/, "").replace(/\.$/, "");
 }
 
 async function opened(home: string, server: Started & { readonly adopted: boolean }): Promise<RunningPostgres> {
