@@ -57,6 +57,7 @@ export type MeterOptions = {
   readonly clock?: MeterClock;
   readonly usage_cut_ms?: number;
   readonly group_commit_ms?: number;
+  readonly segment_bytes_max?: number;
 };
 
 export type CallMeter = CallGpuTime;
@@ -88,8 +89,14 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   const on_anomaly = options.on_anomaly ?? (() => undefined);
   const clock = options.clock ?? SYSTEM_CLOCK;
   const usage_cut_ns = BigInt(options.usage_cut_ms ?? USAGE_CUT_MS) * 1_000_000n;
-  const group_commit = options.group_commit_ms === undefined ? {} : { group_commit_ms: options.group_commit_ms };
-  const journal = await openJournal({ dir: journal_dir, cell, on_failure, ...group_commit });
+  const { group_commit_ms, segment_bytes_max } = options;
+  const journal = await openJournal({
+    dir: journal_dir,
+    cell,
+    on_failure,
+    ...(group_commit_ms === undefined ? {} : { group_commit_ms }),
+    ...(segment_bytes_max === undefined ? {} : { segment_bytes_max }),
+  });
   const { torn } = journal.recovery;
   if (torn) on_anomaly(`the journal ended in ${torn.bytes} bytes of an unfinished write, which were cut off (${torn.file})`);
   const open_calls = journal.fold.open_calls();

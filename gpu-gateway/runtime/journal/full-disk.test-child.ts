@@ -8,7 +8,7 @@ const cell = asId<"cell">("cell_journal");
 const journal = await openJournal({ dir: process.argv[2] ?? "", cell, on_failure: (reason) => void failures.push(reason) });
 let durable = 0;
 let rejected = "";
-for (let t = 1n; rejected === "" && t < 100_000n; t++) {
+for (let t = 1n; failures.length === 0 && t < 100_000n; t++) {
   journal.append({ type: "alive", t: nanos(t) });
   await journal.durable().then(
     () => void (durable += 1),
