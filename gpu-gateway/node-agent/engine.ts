@@ -16,7 +16,7 @@ import { identify, sendToGroup } from "./processes.ts";
 
 const STRAGGLER_LOOK_MS = 5;
 /** What an engine finds of the agent's environment: where programs and their libraries are, and no secret. */
-const ENV_PASSED = /^(PATH|HOME|USER|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|HF_HOME|(NCCL|UCX|NVIDIA|VLLM|XDG)_[A-Z0-9_]+)$/;
+const ENV_PASSED = /^(PATH|HOME|USER|LANG|LC_ALL|TMPDIR|TZ|LD_LIBRARY_PATH|HF_HOME|(CUDA|NCCL|UCX|NVIDIA|VLLM|XDG)_[A-Z0-9_]+)$/;
 
 export function passedEnvironment(env: NodeJS.ProcessEnv): Record<string, string> {
   const passed: Record<string, string> = {};
@@ -53,7 +53,9 @@ export class EngineProcess {
         resolve(signal === null ? `exited with code ${code}` : `was ended by ${signal}`);
       });
     });
-    this.gone = this.#untilGone(log);
+    // Not at its exit: what it said last may still be in the pipe.
+    child.once("close", () => log.close());
+    this.gone = this.#untilGone();
   }
 
   /** True when it answers 200 within the bound; false when the bound is over or it has exited. */
@@ -80,11 +82,10 @@ export class EngineProcess {
       sendToGroup(this.#child.pid, signal);
   }
 
-  async #untilGone(log: LogFile): Promise<void> {
+  async #untilGone(): Promise<void> {
     await this.exited;
     this.#has_exited = true;
     await this.#endStragglers();
-    log.close();
   }
 
   async #endStragglers(): Promise<void> {

@@ -21,7 +21,10 @@ const { values } = parseArgs({
   },
 });
 
-if (values.quit) process.exit(7);
+if (values.quit) {
+  console.error("no more");
+  process.exit(7);
+}
 if (values.stubborn || values["as-child"]) process.on("SIGTERM", () => {});
 else process.stdin.on("end", () => process.exit(0)).resume();
 if (values.child) spawn(process.execPath, [import.meta.filename, "--as-child"], { stdio: "ignore" });

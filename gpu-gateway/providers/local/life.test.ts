@@ -1,7 +1,7 @@
 /** Lives and deaths that only processes on one machine have: stubborn engines, orphans, hung agents, a gateway that never comes back. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { statSync, writeFileSync } from "node:fs";
+import { readdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
@@ -89,6 +89,24 @@ describe("an engine", () => {
     expect(node.processes()).toEqual([]);
   });
 
+  test("keeps its GPUs provisioned until it is gone, not until it was asked to go", async () => {
+    const node = place({ stubborn: tinyEngine(["--stubborn"], { stop_ms: 300 }) });
+    const { provider, launch, ready } = await opened(node);
+    await launch("stubborn");
+    await ready();
+    const release = provider.release();
+    let last_seen_ms = 0;
+    await until("the engine's end", () => {
+      const now_ms = Date.now();
+      if (node.processes().length === 0) return true;
+      last_seen_ms = now_ms;
+      return false;
+    });
+    const [released] = await release;
+    // The agent reads the same clock in nanoseconds; the test's reading is cut to the millisecond before.
+    expect(released?.released_at).toBeGreaterThanOrEqual(BigInt(last_seen_ms) * 1_000_000n);
+  });
+
   test("that dies leaves no child behind on its GPUs", async () => {
     const node = place({ parent: tinyEngine(["--child"]) });
     const { launch, told, ready } = await opened(node);
@@ -131,6 +149,7 @@ describe("an engine", () => {
     const first = await opened(node);
     await first.launch("quits");
     expect((await first.told("group_lost")).reason).toBe("the engine exited with code 7 before it was ready");
+    await until("its last words", () => node.read("logs/grp_a.log").includes("no more"));
     first.events.length = 0;
     await until("the GPUs to be free", () => node.processes().length === 0);
     await first.launch("missing", 3);
@@ -139,11 +158,12 @@ describe("an engine", () => {
 
   test("has a bounded log", async () => {
     const node = place({ chatty: tinyEngine(["--chatty", String(3 * LOG_BYTES_MAX)]) });
-    const { launch, ready, provider } = await opened(node);
+    const { launch, provider } = await opened(node);
     await launch("chatty");
-    await ready();
+    const logs = path.join(node.state_dir, "logs");
+    await until("the older half", () => readdirSync(logs).includes("grp_a.log.old"));
     await provider.release();
-    const bytes = ["grp_a.log", "grp_a.log.old"].map((name) => statSync(path.join(node.state_dir, "logs", name)).size);
+    const bytes = ["grp_a.log", "grp_a.log.old"].map((name) => statSync(path.join(logs, name)).size);
     expect(Math.max(...bytes)).toBeLessThanOrEqual(LOG_BYTES_MAX / 2);
     expect(bytes[1]).toBeGreaterThan(0);
   });
