@@ -8,6 +8,7 @@ import { invocations } from "./routes/invocations.ts";
 import { keys } from "./routes/keys.ts";
 import { openai } from "./routes/openai.ts";
 import { runs } from "./routes/runs.ts";
+import { sessions } from "./routes/sessions.ts";
 import { usage } from "./routes/usage.ts";
 
 const CORS = {
@@ -43,7 +44,7 @@ app.use(async (c, next) => {
 
 app.get("/health", (c) => c.json({ status: "ok" }));
 app.get("/openapi.json", (c) => c.json(openApiDocument(new URL(c.req.url).origin)));
-for (const routes of [functions, invocations, runs, keys, usage, openai]) app.route("/", routes);
+for (const routes of [functions, invocations, runs, sessions, keys, usage, openai]) app.route("/", routes);
 
 app.notFound((c) => {
   const known = methodsOf(c.req.path);

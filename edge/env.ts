@@ -17,6 +17,8 @@ export type Env = {
   readonly GATEWAY_URL: string;
   /** Shared with the gateway; signs the short tokens that travel behind the door. */
   readonly MILLRACE_CELL_SECRET: string;
+  /** Origins of pages that may open sessions, besides the edge's own: `https://a.example,https://b.example`. */
+  readonly MILLRACE_ORIGINS?: string;
   /** `production` forbids egress to addresses inside; `local` and `test` do not. */
   readonly MILLRACE_ENV: "production" | "local" | "test";
 };

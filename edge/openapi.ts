@@ -89,6 +89,21 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     method: "get",
+    path: "/v1/sessions/{session}",
+    summary: "A session",
+    scope: "invoke",
+    answers: { 200: { description: "The session", schema: http.session } },
+  },
+  {
+    method: "get",
+    path: "/v1/sessions/{session}/events",
+    summary: "A page of a session's log",
+    scope: "invoke",
+    query: { after: "the `seq` after which the page begins; 0 by default" },
+    answers: { 200: { description: "Events in order, and the last `seq`", schema: http.sessionPage } },
+  },
+  {
+    method: "get",
     path: "/v1/sessions/{session}/connect",
     summary: "Speak with a session (WebSocket, millrace.session.v1)",
     scope: "invoke",

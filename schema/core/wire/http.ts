@@ -3,6 +3,7 @@ import { z } from "zod";
 import { ID_PATTERN } from "../ids.ts";
 import { CODE_BYTES_MAX } from "./limits.ts";
 import { wireFailure } from "./link.ts";
+import { sessionEvent } from "./session.ts";
 import { SCOPES } from "./token.ts";
 
 const id = z.string().regex(ID_PATTERN);
@@ -84,6 +85,8 @@ export const logList = z.object({ lines: z.array(logLine), dropped: z.int() });
 
 export const sessionCreate = z.object({ function: functionName, version: z.string().max(128).optional() });
 export const session = z.object({ session: id, function: functionName, version: id, connect_url: z.string(), created_at: instant });
+/** `events` are session events (session.ts); an empty page says that `after` is at the end, or beyond it. */
+export const sessionPage = z.object({ events: z.array(sessionEvent), seq: z.int().min(0), truncated_before: z.int().optional() });
 export const ticket = z.object({ ticket: z.string(), expires_at: instant });
 
 export const keyCreate = z.object({
