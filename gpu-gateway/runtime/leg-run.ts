@@ -9,7 +9,7 @@
  * scheduler hears exactly one outcome (D4). Holding ends when the decode leg has pulled the KV (its first token or its end), when
  * decode refused it (the engine then frees it), when the prefill instance is lost, or with the engine's own lease.
  */
-import { failure } from "../../schema/core/errors.ts";
+import { failure, type Failure } from "../../schema/core/errors.ts";
 import type { Micros } from "../../schema/core/time.ts";
 import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
@@ -25,6 +25,8 @@ export interface LegHost {
   dispatch(event: SchedulerEvent): void;
   /** A piece of output for the client. */
   deliver(leg: LegRun, delta: LegDelta): void;
+  /** For the log: what the engine's adapter said, which no client is told. */
+  legFailed(leg: LegRun, error: LegFailure): void;
   /** The leg is over and may be forgotten. */
   over(leg: LegRun): void;
 }
@@ -110,7 +112,9 @@ export class LegRun implements LegSink {
     if (error.cause === "status" || error.cause === "rejected" || error.cause === "protocol") this.#source?.release();
     else this.#source?.waitForLease();
     this.#leave();
-    this.#host.dispatch({ type: "leg_failed", leg_id: this.effect.leg_id, error, tokens: this.entry.emitted });
+    this.#host.legFailed(this, error);
+    const told = { cause: error.cause, failure: toldToClients(error) };
+    this.#host.dispatch({ type: "leg_failed", leg_id: this.effect.leg_id, error: told, tokens: this.entry.emitted });
   }
 
   cancelled(): void {
@@ -165,4 +169,19 @@ export class LegRun implements LegSink {
     this.#host.record({ type: "leg_left", leg: this.effect.leg_id });
     this.#host.over(this);
   }
+}
+
+const CAUSES: Readonly<Record<Exclude<LegFailure["cause"], "rejected">, string>> = {
+  connect: "the engine could not be reached",
+  status: "the engine answered with an error",
+  stream_cut: "the engine's answer was cut off",
+  protocol: "the engine's answer could not be understood",
+  timeout: "the engine did not answer in time",
+  kv_lost: "the prefilled KV was lost before decode had it",
+  instance_lost: "the engine's instance was lost",
+};
+
+/** Sockets, addresses and engines' own words stay inside (I11). What the engine refuses in a request is the client's to know. */
+function toldToClients({ cause, failure: said }: LegFailure): Failure {
+  return cause === "rejected" ? said : failure(said.code, CAUSES[cause]);
 }

@@ -5,7 +5,7 @@
  * Work on a call starts while its journal record is on its way to disk; nothing is told to its client before it is there (D4).
  * A runtime that no longer commands (fenced, or draining) takes no call; one that is fenced ends those that run (I2, I13).
  */
-import { failure, type Failure } from "../../schema/core/errors.ts";
+import { failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
 import type { CallId, LegId } from "../../schema/core/ids.ts";
 import { micros, type Micros } from "../../schema/core/time.ts";
 import type { ChatRequest, CompletionRequest } from "../../schema/core/wire/chat.ts";
@@ -21,7 +21,7 @@ import {
 } from "../policy/estimate/tokens.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
 import type { CallTags } from "../policy/metering/records.ts";
-import type { Call, CallOutcome, LegUsage } from "../policy/vocabulary.ts";
+import type { Call, CallOutcome, LegFailure, LegUsage } from "../policy/vocabulary.ts";
 import type { LegDelta } from "../ports/engine.ts";
 import type { ProviderEvent, Provision, RunningGroup } from "../ports/provider.ts";
 import { CallRegistry, usageOf, type CallEntry, type CallKind, type KnownCall } from "./calls.ts";
@@ -331,6 +331,10 @@ export class Runtime {
     }
     if (entry.output.append(delta) === "overflow") this.cancel(entry.call.call_id, "slow_reader");
   }
+  legFailed({ effect }: LegRun, { cause, failure: said }: LegFailure): void {
+    const { leg_id, instance_id, role } = effect;
+    this.#options.log("leg failed", { leg: leg_id, instance: instance_id, role, cause, code: said.code, detail: said.detail });
+  }
   over(leg: LegRun): void {
     this.#legs.delete(leg.effect.leg_id);
     this.#unreported.delete(leg);
@@ -410,8 +414,17 @@ function unavailable(phase: Phase): string {
   return phase === "fenced" ? "the gateway lost its cell" : "the gateway is stopping";
 }
 
+/** Reasons of our own for cancelling, as its client is told of them; any other was the client's. */
+const CANCELLED_BY_US: Readonly<Record<string, ErrorCode>> = {
+  key_revoked: "revoked_key",
+  gateway_stopping: "gateway_unavailable",
+  slow_reader: "slow_reader",
+};
+
 function failureOf(outcome: Exclude<CallOutcome, { type: "done" }>): Failure {
-  return outcome.type === "cancelled" ? failure("cancelled", outcome.reason) : outcome.failure;
+  if (outcome.type !== "cancelled") return outcome.failure;
+  const ours = CANCELLED_BY_US[outcome.reason];
+  return ours === undefined ? failure("cancelled", outcome.reason) : failure(ours);
 }
 
 function maxTokensOf(body: ChatRequest | CompletionRequest): number | null {

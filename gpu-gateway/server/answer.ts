@@ -1,6 +1,7 @@
 /** The outermost layer of an HTTP answer: a failure becomes a status and a body of the shape that its path promises. */
-import type { ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { ERRORS, toOpenAIError, toProblem, type Failure } from "../../schema/core/errors.ts";
+import { drainBody } from "./body.ts";
 
 /** One request, as every route sees it. */
 export type Exchange = {
@@ -36,4 +37,15 @@ export function sendFailure(
   if (openai && !retryable && status >= 429) headers["x-should-retry"] = "false";
   if (openai) return sendJson(exchange, status, toOpenAIError(failure), headers);
   sendJson(exchange, status, toProblem(failure, request_id), { ...headers, "content-type": "application/problem+json" });
+}
+
+/** Refuses a request whose body nobody has read: it is thrown away first, and a connection with a rest on it is not used again. */
+export async function refuseUnread(
+  request: IncomingMessage,
+  exchange: Exchange,
+  why: Failure,
+  headers: Record<string, string> = {},
+): Promise<void> {
+  await drainBody(request);
+  sendFailure(exchange, why, { headers: request.complete ? headers : { ...headers, connection: "close" } });
 }

@@ -32,8 +32,12 @@ export function readBody(request: IncomingMessage): Promise<BodyOutcome> {
   let bytes = 0;
   const onData = (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes <= BODY_BYTES_MAX) return void chunks.push(chunk);
+    if (bytes <= BODY_BYTES_MAX) {
+      chunks.push(chunk);
+      return;
+    }
     request.off("data", onData);
+    chunks.length = 0;
     resolve(refuse(tooLarge()));
   };
   request.on("data", onData);
@@ -43,17 +47,24 @@ export function readBody(request: IncomingMessage): Promise<BodyOutcome> {
   return promise;
 }
 
-/** Reads on for a bounded while: a connection reset under a client that still writes would hide the answer from it. */
-export function drainBody(request: IncomingMessage): void {
+/**
+ * Reads on, throwing away, for a bounded while: a connection that is closed under a client that still writes resets it, and the
+ * answer is lost with it. Resolves when the body is over or the bound is met; then answer and close.
+ */
+export function drainBody(request: IncomingMessage): Promise<void> {
+  if (request.complete) return Promise.resolve();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const bound = setTimeout(resolve, BODY_DRAIN_MS_MAX);
   let bytes = 0;
-  const cut = setTimeout(() => request.destroy(), BODY_DRAIN_MS_MAX);
   request.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
-    if (bytes > BODY_DRAIN_BYTES_MAX) request.destroy();
+    if (bytes <= BODY_DRAIN_BYTES_MAX) return;
+    request.pause();
+    resolve();
   });
-  request.once("close", () => clearTimeout(cut));
-  request.on("error", () => undefined);
+  for (const over of ["end", "close", "error"] as const) request.once(over, () => resolve());
   request.resume();
+  return promise.finally(() => clearTimeout(bound));
 }
 
 function wrongHeaders(request: IncomingMessage): Failure | null {

@@ -1,6 +1,6 @@
 import OpenAI from "openai";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { MODEL, openWorld, type World } from "./world.test-support.ts";
+import { MODEL, openWorld, type World } from "../../test/support/gateway-world.ts";
 
 describe("chat completions, by the official client", () => {
   let world: World;
@@ -8,8 +8,8 @@ describe("chat completions, by the official client", () => {
   beforeAll(async () => {
     world = await openWorld();
     client = new OpenAI({ baseURL: `${world.url()}/v1`, apiKey: world.key, maxRetries: 0 });
-  });
-  afterAll(() => world.close());
+  }, 60_000);
+  afterAll(() => world.close(), 60_000);
 
   const ask = { model: MODEL, messages: [{ role: "user" as const, content: "What is a mill race?" }], max_tokens: 8 };
 

@@ -8,7 +8,7 @@ import type { Duplex } from "node:stream";
 import { failure, toOpenAIError, toProblem, type Failure } from "../../schema/core/errors.ts";
 import { formatInstant } from "../../schema/core/time.ts";
 import type { Scope } from "../../schema/core/wire/token.ts";
-import { sendFailure, sendJson, type Exchange } from "./answer.ts";
+import { refuseUnread, sendFailure, sendJson, type Exchange } from "./answer.ts";
 import { lacksScope } from "./auth.ts";
 import type { Doors } from "./doors.ts";
 import { CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADERS_MS_MAX, KEEP_ALIVE_MS, REQUEST_MS_MAX } from "./limits.ts";
@@ -75,11 +75,6 @@ function pathOf(target: string): string | null {
   if (!target.startsWith("/") || target.startsWith("//")) return null;
   const end = target.search(/[?#]/);
   return end === -1 ? target : target.slice(0, end);
-}
-
-function refuseUnread(request: IncomingMessage, exchange: Exchange, why: Failure, headers: Record<string, string> = {}): void {
-  sendFailure(exchange, why, { headers });
-  request.resume();
 }
 
 function routesOf(doors: Doors): ReadonlyMap<string, Route> {

@@ -12,13 +12,13 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { SignJWT } from "jose";
 import type postgres from "postgres";
-import { freshDatabase } from "../../test/support/postgres.ts";
+import { freshDatabase } from "./postgres.ts";
 import { mintKey } from "../../schema/core/keys.ts";
 import { TOKEN_AUDIENCE, TOKEN_ISSUER, type Scope } from "../../schema/core/wire/token.ts";
 import { createKey } from "../../schema/db/queries/keys/create-key.ts";
 import { DEFAULT_PROJECT, DEFAULT_TENANT } from "../../schema/db/seed.ts";
 
-const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../gpu-gateway/main.ts", import.meta.url));
 export const MODEL = "llama-3-8b";
 
 export type WorldOptions = {
@@ -42,8 +42,14 @@ export type World = {
   /** Ends the process and waits for it; the nodes stay unless it releases them. */
   stop(signal: NodeJS.Signals): Promise<number | null>;
   state(): Promise<AdminState>;
+  /** What runs on the node, as its agent knows it. */
+  engines(): Promise<readonly RunningEngine[]>;
+  /** Arms faults of a simulated instance (engines/simulated/faults.ts). */
+  arm(engine: RunningEngine, fault: Readonly<Record<string, unknown>>): Promise<void>;
+  stats(engine: RunningEngine): Promise<Record<string, unknown>>;
   close(): Promise<void>;
 };
+export type RunningEngine = { group: string; instance: string; role: string; url: string; pid: number };
 export type AdminState = {
   epoch: number;
   calls: number;
@@ -69,7 +75,11 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       node_id: "node-1",
       gpus: 4,
       engines: {
-        simulated: { kind: "simulated", speed: options.speed ?? 50, args: ["--load-ms", "0", "--sim-control", ...(options.engine_args ?? [])] },
+        simulated: {
+          kind: "simulated",
+          speed: options.speed ?? 50,
+          args: ["--load-ms", "0", "--sim-control", ...(options.engine_args ?? [])],
+        },
       },
     },
     pools: pools.map((pool) => ({ model: MODEL, gpus: 1, engine: "simulated", ...pool })),
@@ -116,7 +126,30 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     return code;
   }
 
+  const state_dir = path.join(dir, "state");
+  async function engines(): Promise<RunningEngine[]> {
+    const agent = path.join(state_dir, "nodes", "node-1");
+    const { url: agent_url, token } = readJson<{ url: string; token: string }>(path.join(agent, "agent.json"));
+    const answer = await fetch(`${agent_url}/v1/node`, { headers: { authorization: `Bearer ${token}` } });
+    const node = (await answer.json()) as {
+      groups: { group_id: string; role: string; instances: { instance_id: string; url: string }[] }[];
+    };
+    const { engines: started } = readJson<{ engines: { group_id: string; process: { pid: number } | null }[] }>(
+      path.join(agent, "engines.json"),
+    );
+    return node.groups.flatMap(({ group_id: group, role, instances: [instance] }) => {
+      const pid = started.find((engine) => engine.group_id === group)?.process?.pid;
+      return instance === undefined || pid === undefined ? [] : [{ group, instance: instance.instance_id, role, url: instance.url, pid }];
+    });
+  }
+
   const world: World = {
+    engines,
+    async arm(engine, fault) {
+      const answer = await fetch(`${engine.url}/sim/faults`, { method: "POST", body: JSON.stringify(fault) });
+      if (!answer.ok) throw new Error(`fault not armed: ${answer.status} ${await answer.text()}`);
+    },
+    stats: async (engine) => (await (await fetch(`${engine.url}/sim/stats`)).json()) as Record<string, unknown>,
     url: () => url,
     key,
     sql: db.sql,
@@ -138,7 +171,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     state: async () => (await (await fetch(`${url}/admin/state`, { headers: { authorization: `Bearer ${key}` } })).json()) as AdminState,
     async close() {
       await stop("SIGTERM");
-      endAgents(path.join(dir, "state"));
+      endAgents(state_dir);
       await db.drop();
       rmSync(dir, { recursive: true, force: true });
     },
@@ -146,6 +179,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   await start();
   return world;
 }
+
+const readJson = <T>(file: string): T => JSON.parse(readFileSync(file, "utf8")) as T;
 
 /** Agents whose gateway could not release them. */
 function endAgents(state_dir: string): void {

@@ -1,13 +1,13 @@
 /** POST /v1/chat/completions and /v1/completions: who asks, for what, then the runtime; the answer streams or waits. */
 import type { IncomingMessage } from "node:http";
-import { failure, type Failure } from "../../../schema/core/errors.ts";
+import { failure } from "../../../schema/core/errors.ts";
 import { asId, callId, type CallId } from "../../../schema/core/ids.ts";
 import { callContext, type CallContext } from "../../../schema/core/wire/link.ts";
 import type { CallTags } from "../../policy/metering/records.ts";
 import type { CallKind, KnownCall } from "../../runtime/calls.ts";
-import { sendFailure, type Exchange } from "../answer.ts";
+import { refuseUnread, sendFailure, type Exchange } from "../answer.ts";
 import { lacksScope, type Credential } from "../auth.ts";
-import { drainBody, parseJson, parseModelRequest, readBody, type Outcome } from "../body.ts";
+import { parseJson, parseModelRequest, readBody, type Outcome } from "../body.ts";
 import type { Doors } from "../doors.ts";
 import { CONTEXT_HEADER_BYTES_MAX } from "../limits.ts";
 import { newCallId } from "../random.ts";
@@ -15,13 +15,13 @@ import { answerWhenDone, streamAnswer } from "./readers.ts";
 
 export async function serveInference(doors: Doors, kind: CallKind, request: IncomingMessage, exchange: Exchange): Promise<void> {
   const auth = await doors.auth.authenticate(request.headers.authorization);
-  if (auth.type === "refused") return refuseAndClose(request, exchange, auth.failure);
+  if (auth.type === "refused") return refuseUnread(request, exchange, auth.failure);
   const { credential } = auth;
   const lacks = lacksScope(credential, "infer");
-  if (lacks !== null) return refuseAndClose(request, exchange, lacks);
+  if (lacks !== null) return refuseUnread(request, exchange, lacks);
   const body = await readBody(request);
   if (body.type === "gone") return;
-  if (body.type === "refused") return refuseAndClose(request, exchange, body.failure);
+  if (body.type === "refused") return refuseUnread(request, exchange, body.failure);
   const json = parseJson(body.value);
   const parsed = json.type === "ok" ? parseModelRequest(kind, json.value) : json;
   if (parsed.type === "refused") return sendFailure(exchange, parsed.failure);
@@ -80,11 +80,4 @@ function contextOf(request: IncomingMessage, credential: Credential): Outcome<Ca
   } catch {
     return wrong("not base64url of JSON");
   }
-}
-
-/** What is left of the request is not wanted: the connection cannot be used again. */
-function refuseAndClose(request: IncomingMessage, exchange: Exchange, why: Failure): void {
-  const headers: Record<string, string> = request.complete ? {} : { connection: "close" };
-  sendFailure(exchange, why, { headers });
-  if (!request.complete) drainBody(request);
 }
