@@ -27,6 +27,8 @@ export default defineConfig({
     root: at(".."),
     include: ["edge/**/*.test.ts"],
     globalSetup: [at("../test/support/link-peer-global.ts"), at("../test/support/edge-postgres-global.ts")],
+    // The files of the cache are read from inside workerd, where one that another run replaces is an error.
+    fsModuleCache: false,
     testTimeout: 30_000,
     hookTimeout: 60_000,
   },

@@ -1,0 +1,101 @@
+/** What the edge's tests share: the Worker by HTTP as a client sees it, functions deployed by name, and the link's peer. */
+import { env, exports } from "cloudflare:workers";
+import { inject } from "vitest";
+import type { EdgePostgres } from "../test/support/edge-postgres-main.ts";
+import type { PeerControl, PeerState } from "../test/support/link-peer.ts";
+import type { Env } from "./env.ts";
+
+export const bindings = env as unknown as Env;
+export const postgres_info: EdgePostgres = inject("edge_postgres");
+export const { a, b } = postgres_info;
+const worker = exports as unknown as { default: { fetch(request: Request): Promise<Response> } };
+
+export function request(
+  method: string,
+  path: string,
+  options: { key?: string; body?: unknown; headers?: Record<string, string> } = {},
+): Promise<Response> {
+  const headers: Record<string, string> = { ...options.headers };
+  if (options.key !== undefined) headers["authorization"] ??= `Bearer ${options.key}`;
+  if (options.body !== undefined) headers["content-type"] ??= "application/json";
+  const body = options.body === undefined ? {} : { body: typeof options.body === "string" ? options.body : JSON.stringify(options.body) };
+  return worker.default.fetch(new Request(`https://edge.test${path}`, { method, headers, ...body }));
+}
+
+/** Deploys the handler under the name. `handler` is the source of a function of ctx. */
+export async function deploy(
+  name: string,
+  handler: string,
+  options: { key?: string; config?: object; before?: string } = {},
+): Promise<{ version: string }> {
+  const code = `import { agent, MillraceError } from "millrace";\n${options.before ?? ""}\nexport default agent(${handler});\n`;
+  const answer = await request("POST", "/v1/functions", { key: options.key ?? a.all, body: { name, code, config: options.config } });
+  if (!answer.ok) throw new Error(`deploy of ${name}: ${answer.status} ${await answer.text()}`);
+  return (await answer.json()) as { version: string };
+}
+
+export type RunBody = { run: string; status: string; output?: unknown; error?: { code: string; detail?: string } };
+export type Problem = { status: number; code: string; detail: string; run?: string; param?: string; request_id?: string };
+
+export const invoke = (
+  name: string,
+  input: unknown = null,
+  options: { key?: string; headers?: Record<string, string> } = {},
+): Promise<Response> =>
+  request("POST", `/v1/functions/${name}/invocations`, {
+    key: options.key ?? a.all,
+    body: { input },
+    ...(options.headers ? { headers: options.headers } : {}),
+  });
+
+/** The output of a run that is done; throws with what the edge answered otherwise. */
+export async function output<T = unknown>(name: string, input: unknown = null, options: { key?: string } = {}): Promise<T> {
+  const answer = await invoke(name, input, options);
+  if (!answer.ok) throw new Error(`${name}: ${answer.status} ${await answer.text()}`);
+  return ((await answer.json()) as { output: T }).output;
+}
+
+export async function problem(answer: Response | Promise<Response>): Promise<Problem> {
+  return (await (await answer).json()) as Problem;
+}
+
+export type SseEvent = { id: number; event: string; data: Record<string, unknown> };
+
+export async function* sse(answer: Response): AsyncGenerator<SseEvent> {
+  if (!answer.body) return;
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop() ?? "";
+      for (const block of blocks) {
+        const fields = Object.fromEntries(
+          block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]),
+        );
+        if (fields["data"] === undefined) continue;
+        yield { id: Number(fields["id"]), event: fields["event"] ?? "", data: JSON.parse(fields["data"]) as Record<string, unknown> };
+      }
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+export async function events(answer: Response): Promise<SseEvent[]> {
+  const all: SseEvent[] = [];
+  for await (const event of sse(answer)) all.push(event);
+  return all;
+}
+
+/** Steers the peer that stands where the gateway would. */
+export async function peer(control: PeerControl): Promise<void> {
+  const answer = await fetch(new URL("/control", bindings.GATEWAY_URL), { method: "POST", body: JSON.stringify(control) });
+  if (!answer.ok) throw new Error(await answer.text());
+  await answer.body?.cancel();
+}
+export async function peerState(): Promise<PeerState> {
+  return (await (await fetch(new URL("/control", bindings.GATEWAY_URL))).json()) as PeerState;
+}
