@@ -57,7 +57,7 @@ export class ModelWorld {
     if (this.#wake !== null && this.#now >= this.#wake && value % 3 !== 0) this.#send({ type: "timer" });
     const legs = [...this.#legs.values()].filter(({ state }) => state !== "over");
     const leg = pick(legs, which);
-    switch (action % 14) {
+    switch (action % 18) {
       case 0:
       case 1:
       case 2:
@@ -71,11 +71,6 @@ export class ModelWorld {
         else this.#send({ type: "call_cancelled", call_id, reason: "client_gone" });
         break;
       }
-      case 4:
-      case 5:
-      case 6:
-        if (leg !== undefined) this.#advance(leg, value);
-        break;
       case 7:
         if (leg !== undefined) this.#fail(leg, value);
         break;
@@ -102,10 +97,14 @@ export class ModelWorld {
         this.#provide(which, value);
         break;
       case 12:
-        this.#now = micros(this.#now + (value % 40) * 1_000_000);
+        // Mostly a moment; sometimes long enough for leases and deadlines to run out unseen.
+        this.#now = micros(this.#now + (value % 4 === 0 ? (value % 40) * 1_000_000 : 200_000));
+        break;
+      case 13:
+        if (this.#wake !== null) this.#wakeUp();
         break;
       default:
-        if (this.#wake !== null) this.#wakeUp();
+        if (leg !== undefined) this.#advance(leg, value);
     }
   }
 
