@@ -10,8 +10,10 @@ export type RunSpec = {
   readonly code_hash: string;
   readonly config_hash: string;
   readonly config: FunctionConfig;
-  /** JSON text. With the function's version it is what makes two requests the same request. */
+  /** JSON text. */
   readonly input: string;
+  /** A hash of what was asked for: another one under the same id is another request. */
+  readonly request: string;
   /** Left out at the door: the object counts `timeout_ms` from when it was started. */
   readonly deadline_at_ms?: number;
   /** Who is told when it is over. */
@@ -41,16 +43,19 @@ export type LogLine = {
   readonly text: string;
 };
 
-/** The Run object's RPC methods. Every question carries the tenant who asks: another tenant's run is not there (I10). */
+/** Whose run it is. */
+export type Owner = { readonly tenant: string; readonly project: string };
+
+/** The Run object's RPC methods. Every question carries who asks: another tenant's or project's run is not there (I10). */
 export type RunObject = ExecutionHost & {
   start(spec: RunSpec): Promise<RunStarted>;
-  view(tenant: string): Promise<RunView | null>;
+  view(owner: Owner): Promise<RunView | null>;
   /** Resolves when the run is over. */
-  finished(tenant: string): Promise<RunView | null>;
+  finished(owner: Owner): Promise<RunView | null>;
   /** Server-sent events with seq > `after`, to the run's end. */
-  events(tenant: string, after: number): Promise<ReadableStream<Uint8Array> | null>;
-  logs(tenant: string): Promise<{ lines: LogLine[]; dropped: number } | null>;
-  cancel(tenant: string, reason: string): Promise<RunView | null>;
+  events(owner: Owner, after: number): Promise<ReadableStream<Uint8Array> | null>;
+  logs(owner: Owner): Promise<{ lines: LogLine[]; dropped: number } | null>;
+  cancel(owner: Owner, reason: string): Promise<RunView | null>;
   /** From a parent that is over. */
   stop(reason: string): Promise<void>;
 };

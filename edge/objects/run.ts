@@ -22,7 +22,7 @@ import { relayedLink } from "../runtime/relayed-link.ts";
 import { RunDebts } from "./run-debts.ts";
 import { RunReaders } from "./run-events.ts";
 import { RUN_EVENTS_MAX, RunLog, viewOf, type StoredRun } from "./run-log.ts";
-import type { LogLine, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
+import type { LogLine, Owner, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
 
 /** How long a stopped run stays unnoticed at most. */
 const WATCH_MS = 30_000;
@@ -57,45 +57,43 @@ export class Run extends DurableObject<Env> implements RunObject {
 
   #attach(spec: RunSpec): RunStarted {
     const stored = this.#log.read();
-    const { identity, input } = stored.spec;
-    if (identity.tenant !== spec.identity.tenant) return { type: "refused", error: failure("run_not_found") };
-    // A child's version was fixed when it was first started; the door's request is the same only with the same function and input.
-    if (input !== spec.input || identity.function !== spec.identity.function) {
+    if (!this.#visible(spec.identity)) return { type: "refused", error: failure("run_not_found") };
+    if (stored.spec.request !== spec.request) {
       return { type: "refused", error: failure(spec.parent ? "nondeterministic_step" : "idempotency_mismatch") };
     }
     this.#ensureLive();
     return { type: "attached", view: viewOf(stored), ...(stored.outcome ? { outcome: stored.outcome } : {}) };
   }
 
-  async view(tenant: string): Promise<RunView | null> {
-    const stored = this.#visible(tenant);
+  async view(owner: Owner): Promise<RunView | null> {
+    const stored = this.#visible(owner);
     if (stored) this.#ensureLive();
     return stored ? viewOf(stored) : null;
   }
 
-  async finished(tenant: string): Promise<RunView | null> {
+  async finished(owner: Owner): Promise<RunView | null> {
     for (;;) {
-      const stored = this.#visible(tenant);
+      const stored = this.#visible(owner);
       if (!stored || stored.outcome) return stored ? viewOf(stored) : null;
       this.#ensureLive();
       await new Promise<void>((resolve) => this.#waiting.add(resolve));
     }
   }
 
-  async events(tenant: string, after: number): Promise<ReadableStream<Uint8Array> | null> {
-    if (!this.#visible(tenant) || this.#readers.full) return null;
+  async events(owner: Owner, after: number): Promise<ReadableStream<Uint8Array> | null> {
+    if (!this.#visible(owner) || this.#readers.full) return null;
     this.#ensureLive();
     return this.#readers.stream(after);
   }
 
-  async logs(tenant: string): Promise<{ lines: LogLine[]; dropped: number } | null> {
-    return this.#visible(tenant) ? this.#log.logs() : null;
+  async logs(owner: Owner): Promise<{ lines: LogLine[]; dropped: number } | null> {
+    return this.#visible(owner) ? this.#log.logs() : null;
   }
 
-  async cancel(tenant: string, reason: string): Promise<RunView | null> {
-    if (!this.#visible(tenant)) return null;
+  async cancel(owner: Owner, reason: string): Promise<RunView | null> {
+    if (!this.#visible(owner)) return null;
     await this.#stop(reason);
-    return this.finished(tenant);
+    return this.finished(owner);
   }
 
   async stop(reason: string): Promise<void> {
@@ -212,10 +210,11 @@ export class Run extends DurableObject<Env> implements RunObject {
     await this.ctx.storage.setAlarm(Math.min(forget_at_ms, this.#debts.nextDueAtMs ?? forget_at_ms));
   }
 
-  #visible(tenant: string): StoredRun | null {
+  #visible(owner: Owner): StoredRun | null {
     if (!this.#log.exists) return null;
     const stored = this.#log.read();
-    return stored.spec.identity.tenant === tenant ? stored : null;
+    const { tenant, project } = stored.spec.identity;
+    return tenant === owner.tenant && project === owner.project ? stored : null;
   }
 
   // --- ExecutionHost: for capabilities and called functions ---

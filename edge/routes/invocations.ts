@@ -8,6 +8,7 @@
  */
 import { Hono } from "hono";
 import { failure } from "../../schema/core/errors.ts";
+import { hashParts } from "../../schema/core/hash.ts";
 import { asId, deriveId, randomId, type RunId } from "../../schema/core/ids.ts";
 import { functionName, invocationRequest } from "../../schema/core/wire/http.ts";
 import { resolveFunction } from "../functions.ts";
@@ -21,12 +22,14 @@ const IDEMPOTENCY_KEY_PATTERN = /^[\x21-\x7e]{1,255}$/;
 
 invocations.post("/v1/functions/:name/invocations", async (c) => {
   const { tenant, project, key } = await callerWith(c, "invoke");
+  const owner = { tenant, project };
   const name = functionName.safeParse(c.req.param("name"));
   const body = await jsonBody(c, invocationRequest);
   const found = name.success ? await resolveFunction(c.env, { tenant, project, name: name.data, version: body.version }) : null;
   if (!found) throw new Refusal(failure("function_not_found"));
   const idempotency_key = idempotencyKey(c);
   const run = idempotency_key === undefined ? newRunId() : deriveId("run", tenant, project, idempotency_key);
+  const input = JSON.stringify(body.input ?? null);
   const spec: RunSpec = {
     run,
     identity: {
@@ -45,7 +48,8 @@ invocations.post("/v1/functions/:name/invocations", async (c) => {
     code_hash: found.code_hash,
     config_hash: found.config_hash,
     config: found.config,
-    input: JSON.stringify(body.input ?? null),
+    input,
+    request: hashParts("invocation", found.function, body.version ?? "", input),
   };
   const object = c.env.RUNS.getByName(run) as unknown as RunObject;
   const started = await object.start(spec);
@@ -56,13 +60,13 @@ invocations.post("/v1/functions/:name/invocations", async (c) => {
     return c.json(runBody(started.view), 202, { location, "preference-applied": "respond-async" });
   }
   if (/text\/event-stream/i.test(c.req.header("accept") ?? "")) {
-    const stream = await object.events(tenant, 0);
+    const stream = await object.events(owner, 0);
     return stream ? sseResponse(stream, { location }) : failureResponse(c, failure("rate_limited", "The run has too many readers."));
   }
   if (started.type === "attached" && !started.outcome) {
     return failureResponse(c, failure("idempotency_in_flight"), { location, "retry-after": "1" });
   }
-  const view = await object.finished(tenant);
+  const view = await object.finished(owner);
   return view ? resultResponse(c, view, location) : failureResponse(c, failure("run_not_found"));
 });
 

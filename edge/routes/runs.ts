@@ -5,26 +5,26 @@ import { ID_PATTERN } from "../../schema/core/ids.ts";
 import type { logList, run as runSchema } from "../../schema/core/wire/http.ts";
 import type { z } from "zod";
 import { callerWith, failureResponse, instant, Refusal, refuse, type App, type Ctx } from "../http.ts";
-import type { RunObject, RunView } from "../objects/run-spec.ts";
+import type { Owner, RunObject, RunView } from "../objects/run-spec.ts";
 
 export const runs = new Hono<App>();
 
 runs.get("/v1/runs/:run", async (c) => {
-  const { object, tenant } = await reach(c);
-  return c.json(runBody(known(await object.view(tenant))));
+  const { object, owner } = await reach(c);
+  return c.json(runBody(known(await object.view(owner))));
 });
 
 runs.get("/v1/runs/:run/events", async (c) => {
-  const { object, tenant } = await reach(c);
+  const { object, owner } = await reach(c);
   const after = lastEventId(c);
-  known(await object.view(tenant));
-  const stream = await object.events(tenant, after);
+  known(await object.view(owner));
+  const stream = await object.events(owner, after);
   return stream ? sseResponse(stream) : failureResponse(c, failure("rate_limited", "The run has too many readers."));
 });
 
 runs.get("/v1/runs/:run/logs", async (c) => {
-  const { object, tenant, run } = await reach(c);
-  const { lines, dropped } = known(await object.logs(tenant));
+  const { object, owner, run } = await reach(c);
+  const { lines, dropped } = known(await object.logs(owner));
   const body: z.infer<typeof logList> = {
     lines: lines.map(({ seq, at_ms, level, text }) => ({ run, seq, at: instant(at_ms), level, text })),
     dropped,
@@ -33,15 +33,15 @@ runs.get("/v1/runs/:run/logs", async (c) => {
 });
 
 runs.post("/v1/runs/:run/cancel", async (c) => {
-  const { object, tenant } = await reach(c);
-  return c.json(runBody(known(await object.cancel(tenant, "cancelled by the client"))));
+  const { object, owner } = await reach(c);
+  return c.json(runBody(known(await object.cancel(owner, "cancelled by the client"))));
 });
 
-async function reach(c: Ctx): Promise<{ object: RunObject; tenant: string; run: string }> {
-  const { tenant } = await callerWith(c, "invoke");
+async function reach(c: Ctx): Promise<{ object: RunObject; owner: Owner; run: string }> {
+  const { tenant, project } = await callerWith(c, "invoke");
   const run = c.req.param("run") ?? "";
   if (!run.startsWith("run_") || !ID_PATTERN.test(run)) refuse("run_not_found");
-  return { object: c.env.RUNS.getByName(run) as unknown as RunObject, tenant, run };
+  return { object: c.env.RUNS.getByName(run) as unknown as RunObject, owner: { tenant, project }, run };
 }
 
 function known<T>(found: T | null): T {

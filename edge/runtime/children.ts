@@ -5,6 +5,7 @@
  */
 import type { Failure } from "../../schema/core/errors.ts";
 import { failure } from "../../schema/core/errors.ts";
+import { hashParts } from "../../schema/core/hash.ts";
 import { deriveId, type RunId } from "../../schema/core/ids.ts";
 import type { GuestRequest } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
@@ -95,6 +96,7 @@ export class Children {
 
   #spec(run: RunId, callee: ResolvedFunction, request: Extract<GuestRequest, { op: "call" }>): RunSpec {
     const { identity, host, deadline_at_ms } = this.#options;
+    const input = JSON.stringify(request.input ?? null);
     return {
       run,
       identity: {
@@ -110,7 +112,8 @@ export class Children {
       code_hash: callee.code_hash,
       config_hash: callee.config_hash,
       config: callee.config,
-      input: JSON.stringify(request.input ?? null),
+      input,
+      request: hashParts("call", callee.function, input),
       deadline_at_ms: Math.min(deadline_at_ms, Date.now() + callee.config.timeout_ms),
       parent: host,
     };
