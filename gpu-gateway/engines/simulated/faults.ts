@@ -6,7 +6,7 @@ import { z } from "zod";
 
 export const FAULTS_MAX = 64; // armed at once; more: 400
 
-export const REQUEST_FAULTS = [
+const REQUEST_FAULTS = [
   "hang", // no answer (after_tokens absent), or silence after k tokens; /health stays 200
   "cut", // the connection is destroyed after k tokens
   "garbage", // after k tokens, bytes that are no event, then the stream goes on

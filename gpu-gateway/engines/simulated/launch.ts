@@ -26,6 +26,8 @@ export type Launched = {
   readonly url: string;
   readonly pid: number;
   readonly engine_id: string;
+  /** The exit status, once the process has ended of itself or by us; null after a signal. */
+  readonly ended: Promise<number | null>;
   /** Ends the process and waits until it has ended. `SIGKILL` for a crash. */
   stop(signal?: NodeJS.Signals): Promise<void>;
 };
@@ -47,14 +49,15 @@ export async function launchSimulated(options: LaunchOptions = {}): Promise<Laun
   if (options.sim_control === true) args.push("--sim-control");
 
   const child = spawn(process.execPath, [SIMULATED_MAIN, ...args], { stdio: ["pipe", "pipe", "inherit"] });
-  const exited = once(child, "exit");
+  const exited = once(child, "exit").then(([code]) => code as number | null);
   const line = once(createInterface(child.stdout), "line");
-  const first = await Promise.race([line, exited.then(([code]) => Promise.reject(new Error(`simulated engine exited with ${code}`)))]);
+  const first = await Promise.race([line, exited.then((code) => Promise.reject(new Error(`simulated engine exited with ${code}`)))]);
   const ready = JSON.parse(String(first[0])) as { url: string; pid: number; engine_id: string };
   return {
     url: ready.url,
     pid: ready.pid,
     engine_id: ready.engine_id,
+    ended: exited,
     async stop(signal) {
       if (child.exitCode !== null || child.signalCode !== null) return;
       child.kill(signal ?? "SIGTERM");
