@@ -61,6 +61,7 @@ export class HttpClient {
   start(request: HttpRequest, handler: ResponseHandler): () => void {
     let controller: Dispatcher.DispatchController | null = null;
     let aborted = false;
+    let returned = false;
     const path = this.#base + request.path;
     const dispatched = { path, method: request.method, headers: request.headers ?? {}, body: request.body ?? null };
     this.#pool.dispatch(dispatched, {
@@ -80,9 +81,12 @@ export class HttpClient {
       onResponseError(_controller, error) {
         if (aborted) return;
         const code = (error as NodeJS.ErrnoException).code ?? "";
-        handler.error(controller === null ? "connect" : "cut", code === "" ? error.message : code);
+        const tell = () => handler.error(controller === null ? "connect" : "cut", code === "" ? error.message : code);
+        if (returned) tell();
+        else queueMicrotask(tell); // a closed pool says so at once: not before the caller has what `start` returns
       },
     });
+    returned = true;
     return () => {
       if (aborted) return;
       aborted = true;

@@ -369,6 +369,17 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
         // What prefill holds is still good, and let go when it is used.
         finished((await settle(rig.decode, legRequest("decode", body(), { handover, request_id: "pair-late" }))).end);
       });
+      test("a decode leg that is not accepted before the lease ends is given up", async (context) => {
+        const prefill = needsLegs(context);
+        const fault = needs(context, rig.fault, "fault injection");
+        const handover = await handoverOf(prefill, body(), "pair-slow");
+        await fault("decode", { fault: "hang" });
+        const soon = { ...handover, expires_at_ms: handover.expires_at_ms - probe.kv_lease_ms + 3_000 };
+        const { end } = await settle(rig.decode, legRequest("decode", body(), { handover: soon, request_id: "pair-slow" }));
+        expect(failed(end).cause).toBe("kv_lost");
+        // What prefill holds is still good, and let go when it is used.
+        finished((await settle(rig.decode, legRequest("decode", body(), { handover, request_id: "pair-slow" }))).end);
+      });
       test("a cancelled decode leg lets prefill's blocks go", async (context) => {
         const prefill = needsLegs(context);
         const handover = await handoverOf(prefill, body(), "pair-cancel");
@@ -472,6 +483,9 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
         expect(await before.healthy()).toBe(false);
         finished((await settle(rig.decode, legRequest("whole", chat("And the new one?")))).end);
         before.close();
+        const closed = run(before, legRequest("whole", chat("Closed?")));
+        expect(closed.recorder.violations).toEqual([]);
+        expect(failed(await closed.recorder.ended).cause).toBe("connect");
       });
     });
   });
