@@ -11,7 +11,11 @@ const node = (name: string, include: string[], extra: object = {}) => ({
 export default defineConfig({
   test: {
     projects: [
-      node("schema", ["schema/**/*.test.ts"], { globalSetup: ["test/support/postgres-global.ts"] }),
+      node("schema", ["schema/**/*.test.ts"], {
+        globalSetup: ["test/support/postgres-global.ts"],
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+      }),
       node("policy", ["gpu-gateway/policy/**/*.test.ts", "gpu-gateway/engine-model/**/*.test.ts"]),
       node("gateway", ["gpu-gateway/{engines,ports,providers,runtime,server,node-agent}/**/*.test.ts", "gpu-gateway/*.test.ts"], {
         globalSetup: ["test/support/postgres-global.ts"],
