@@ -7,14 +7,26 @@
  * (`at`) are from the node agent's record and are used as they are for the edges of provisioned time.
  *
  * Rules of the fold, each tested:
- *  - A GPU is provisioned from `node_provisioned.at` to `node_released.at`. GPUs in no group go to `unassigned`.
- *  - A group's GPUs go to `loading` from `group_started` until each instance's first `instance_state: ready`.
+ *  - A GPU is provisioned from `node_provisioned.at` to `node_released.at`, the node's own instants, whichever side of `t` they
+ *    are on. GPUs in no group go to `unassigned`; GPUs of a group that are in none of its instances to `idle`.
+ *  - A group's GPUs go to `loading` from `group_started` until each instance's first `instance_state: ready`, and back to
+ *    `unassigned` at `group_ended`. State the node before its groups; a GPU is in one group at a time.
  *  - A ready instance with no active leg is `idle`; with active legs its time × GPUs is split by weight, largest remainder
- *    first, ties by leg id. `waking`, `draining` (with no leg), `sleeping` (→ idle) as named. Draining with legs: the legs pay.
- *  - A prefill leg that finished with KV to hand over stays active in state `holding` until `leg_left`.
- *  - `boot` after other records: everything from the last record's `t` to the boot's goes to `lost`, active legs are ended.
- *  - `cut` closes every open interval at `t` and releases rows: the watermark. No row crosses a UTC minute or a cut.
- *  - A `node_released.at` before time already metered gives a negative correction row on `lost`'s neighbour, marked so.
+ *    first, ties by leg id. `loading`, `waking`, `lost`, and `draining` with no leg, are as named; `sleeping` is `idle`. Draining
+ *    with legs: the legs pay. In the other states legs do not pay: nothing is computed for them.
+ *  - A prefill leg that finished with KV to hand over stays active in state `holding`, with another weight, until `leg_left`.
+ *    A leg may outlive its call; the call pays. A leg whose group or node is gone uses nothing until it leaves.
+ *  - `boot` after other records: everything from the last record's `t` goes to `lost`, active legs are ended, groups are forgotten.
+ *    A node's GPUs stay `lost` until the node is stated again (`node_provisioned` with the same provision) or a group on it is.
+ *    Calls that were open stay so until `call_ended`.
+ *  - `cut` closes every open row at `t` and is the watermark: all rows of earlier time have been given. No row crosses a UTC minute,
+ *    nor a cut (one announced late is split at the last CUTS_REMEMBERED_MAX).
+ *  - A row is what one leg state or cost centre of one instance (group, node) was charged between two such ends; its quantity is
+ *    less than its extent × GPUs where it shared or paused. Rows of nothing are not given.
+ *  - A `node_released.at` before time already metered is corrected by rows on `lost` of the node, with the negative of all that its
+ *    GPUs were charged past `at`. Only corrections are negative. What legs were charged there stays: `lost` bears it.
+ *  - `call_ended` gives the call's row and one `tokens` event, in the nanosecond that ends there.
+ *  - A provision that was released is not opened again; stating it, or its release, once more changes nothing.
  */
 import type { CallId, CellId, GroupId, InstanceId, LegId, NodeId } from "../../../schema/core/ids.ts";
 import type { Nanos } from "../../../schema/core/time.ts";

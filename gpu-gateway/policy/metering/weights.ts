@@ -17,6 +17,7 @@ import type { CostAllocation } from "../policies.ts";
 const PREFILL_US_PER_TOKEN = 100;
 const DECODE_US_PER_STEP = 350;
 const KV_NS_PER_TOKEN = 65;
+const TOKENS_MAX = 10_000_000;
 /** Beyond it a leg weighs no more: 131,072 tokens (the longest context) of prefill stay below. */
 export const WEIGHT_MAX = 100_000_000;
 
@@ -35,5 +36,5 @@ export const weightByTokens: CostAllocation = {
   },
 };
 
-const count = (tokens: number): number => (tokens > 0 ? tokens : 0);
+const count = (tokens: number): number => (tokens > 0 ? Math.min(tokens, TOKENS_MAX) : 0);
 const bounded = (weight: number): number => Math.min(WEIGHT_MAX, Math.max(1, Math.round(weight)));
