@@ -8,7 +8,7 @@
  */
 import type { Failure } from "../../schema/core/errors.ts";
 import type { LegId, InstanceId } from "../../schema/core/ids.ts";
-import { LINK_BUFFER_FRAMES_MAX } from "../../schema/core/wire/limits.ts";
+import { LINK_BUFFER_FRAMES_MAX, N_MAX } from "../../schema/core/wire/limits.ts";
 import type { LegRole, LegUsage } from "../policy/vocabulary.ts";
 import type { LegDelta } from "../ports/engine.ts";
 import { CALL_UNREAD_BYTES_MAX } from "./limits.ts";
@@ -104,10 +104,11 @@ export class CallOutput {
   append(delta: LegDelta): AppendOutcome {
     if (this.#ended) return "kept";
     this.#position = null;
-    const last = this.#frames.at(-1);
-    if (last?.type === "token" && last.n > this.#taken && mergeable(last, delta)) {
+    const at = this.#growable(delta);
+    const last = at === -1 ? undefined : this.#frames[at];
+    if (last?.type === "token") {
       const grown = merge(last, delta);
-      this.#frames[this.#frames.length - 1] = grown;
+      this.#frames[at] = grown;
       this.#unread_bytes += weigh(grown) - weigh(last);
     } else {
       this.#frames.push({ ...delta, type: "token", n: this.#next++ });
@@ -151,6 +152,17 @@ export class CallOutput {
     this.#wakeAll();
   }
 
+  /** Index of the frame that this piece may grow: its choice's last one, if nobody has taken it. Choices come interleaved. */
+  #growable(delta: LegDelta): number {
+    const oldest = Math.max(0, this.#frames.length - N_MAX);
+    for (let at = this.#frames.length - 1; at >= oldest; at--) {
+      const frame = this.#frames[at];
+      if (frame?.type !== "token" || frame.n <= this.#taken) return -1;
+      if (frame.choice === delta.choice) return mergeable(frame, delta) ? at : -1;
+    }
+    return -1;
+  }
+
   #trim(): void {
     if (this.#frames.length <= LINK_BUFFER_FRAMES_MAX) return;
     const gone = this.#frames.shift();
@@ -165,8 +177,7 @@ export class CallOutput {
 
 /** Only plain text grows: tool calls, logprobs and the end of a choice keep the frame that the engine gave them. */
 function mergeable(last: TokenFrame, delta: LegDelta): boolean {
-  if (last.choice !== delta.choice || last.finish_reason !== null || last.logprobs !== undefined || delta.logprobs !== undefined)
-    return false;
+  if (last.finish_reason !== null || last.logprobs !== undefined || delta.logprobs !== undefined) return false;
   return onlyContent(last.delta, true) && onlyContent(delta.delta, false);
 }
 
