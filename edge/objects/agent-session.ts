@@ -18,7 +18,7 @@ import { codeOf } from "../functions.ts";
 import { createGatewayClient, type GatewayCall, type GatewayClient } from "../gateway-client.ts";
 import { createExecution, type Execution, type ExecutionHost, type ExecutionSink, type Outcome } from "../runtime/execution.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
-import { createExecutionTables, forgetExecution } from "../runtime/tables.ts";
+import { forgetExecution } from "../runtime/tables.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
 import { SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
@@ -69,11 +69,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   create(identity: SessionIdentity): SessionCreated {
     if (this.#parts) return { kind: "existed", identity: this.#parts.identity };
     const { storage } = this.ctx;
-    storage.transactionSync(() => {
-      writeIdentity(storage.sql, identity);
-      UsageOutbox.createTable(storage.sql);
-      createExecutionTables(storage.sql);
-    });
+    storage.transactionSync(() => writeIdentity(storage.sql, identity));
     this.#parts = this.#open(identity);
     return { kind: "created", identity };
   }

@@ -1,5 +1,5 @@
 /** A session as data: what is committed as a fixture, so that later versions prove that they open what this one wrote. */
-import { SESSION_FORMAT, type SessionIdentity } from "./session-store.ts";
+import { createSessionTables, SESSION_FORMAT, type SessionIdentity } from "./session-store.ts";
 
 /** Rows of one table; a fixture is small, and a session that is larger is refused rather than cut. */
 const EXPORT_ROWS_MAX = 20_000;
@@ -23,11 +23,10 @@ export function exportSession(sql: SqlStorage, identity: SessionIdentity): Sessi
 }
 
 /** Puts an exported session into an empty object, inside a transaction. */
-export function importSession(sql: SqlStorage, exported: SessionExport, createTables: () => void): void {
-  createTables();
+export function importSession(sql: SqlStorage, exported: SessionExport): void {
+  createSessionTables(sql);
   for (const [table, rows] of Object.entries(exported.tables)) {
     if (!TABLES.some((known) => known === table)) throw new Error(`no table ${table}`);
-    sql.exec(`DELETE FROM ${table}`);
     for (const row of rows) {
       const columns = Object.keys(row);
       const places = columns.map(() => "?").join(", ");

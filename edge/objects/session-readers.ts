@@ -89,7 +89,7 @@ export class SessionReaders {
   ack(socket: WebSocket, seq: number): void {
     const reader = readerOf(socket);
     if (seq > reader.sent) return this.refuse(socket, failure("invalid_request", `nothing beyond ${reader.sent} was sent`, "seq"));
-    if (seq < reader.acked) return;
+    if (seq <= reader.acked) return;
     const unacked_bytes = this.#log.bytesBetween(seq, reader.sent);
     write(socket, { ...reader, acked: seq, unacked_bytes, log_seq_at_ack: this.#log.last_seq });
     this.#pump(socket);

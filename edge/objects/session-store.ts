@@ -4,6 +4,8 @@
  */
 import type { FunctionId, ProjectId, SessionId, TenantId, VersionId } from "../../schema/core/ids.ts";
 import type { FunctionConfig } from "../runtime/execution.ts";
+import { createExecutionTables } from "../runtime/tables.ts";
+import { UsageOutbox } from "./usage-outbox.ts";
 
 /** Later versions of this code upgrade what has an older format, or refuse what has a newer one. */
 export const SESSION_FORMAT = 1;
@@ -48,8 +50,15 @@ export function readIdentity(sql: SqlStorage): SessionIdentity | null {
   return identity === undefined ? null : (JSON.parse(identity) as SessionIdentity);
 }
 
+/** Inside a transaction, in an empty database. */
+export function createSessionTables(sql: SqlStorage): void {
+  for (const statement of SCHEMA) sql.exec(statement);
+  UsageOutbox.createTable(sql);
+  createExecutionTables(sql);
+}
+
 /** Inside a transaction. */
 export function writeIdentity(sql: SqlStorage, identity: SessionIdentity): void {
-  for (const statement of SCHEMA) sql.exec(statement);
+  createSessionTables(sql);
   sql.exec("INSERT INTO session_meta (key, value) VALUES ('format', ?), ('identity', ?)", String(SESSION_FORMAT), JSON.stringify(identity));
 }
