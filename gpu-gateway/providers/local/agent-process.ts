@@ -47,13 +47,17 @@ export async function reachAgent(place: AgentPlace, lease_ms: number): Promise<A
   const catalogue_path = join(place.state_dir, "catalogue.json");
   writeAtomically(catalogue_path, JSON.stringify(place.engines));
   const give_up = performance.now() + START_BOUND_MS;
-  let started: { exit_code: number | null } | null = null;
+  let started: Started | null = null;
   for (;;) {
     const file = findAgent(place.state_dir);
     if (file !== null) {
       const client = new AgentClient(file);
       const answer = await client.ask({ path: "/v1/node", answer: snapshot, bound_ms: ANSWER_BOUND_MS });
-      if (answer.type === "ok") return checked(client, answer.value.node_id, answer.value.gpus, place);
+      if (answer.type === "ok") {
+        // Another gateway's was first. Ours, still on its way, must not find the folder free later and wait there for nobody.
+        if (started !== null && started.pid !== file.pid) started.end();
+        return checked(client, answer.value.node_id, answer.value.gpus, place);
+      }
     } else if (started === null || started.exit_code === 0 || started.exit_code === FOLDER_TAKEN) {
       // None, or one that is on its way out and keeps the folder until it is gone.
       started = startAgent(place, catalogue_path, lease_ms);
@@ -74,8 +78,10 @@ function checked(client: AgentClient, node_id: NodeId, gpus: number, place: Agen
   return client;
 }
 
+type Started = { exit_code: number | null; readonly pid: number | undefined; end(): void };
+
 /** In a session of its own: neither a Ctrl-C nor the end of this process reaches it. */
-function startAgent(place: AgentPlace, catalogue_path: string, lease_ms: number): { exit_code: number | null } {
+function startAgent(place: AgentPlace, catalogue_path: string, lease_ms: number): Started {
   const [command = "", ...args] = place.agent_command;
   const flags = ["--state", place.state_dir, "--node", place.node_id, "--gpus", String(place.gpus)];
   const log = openLog(join(place.state_dir, "agent.log"));
@@ -85,7 +91,7 @@ function startAgent(place: AgentPlace, catalogue_path: string, lease_ms: number)
     env: passedEnvironment(process.env),
   });
   closeSync(log);
-  const started: { exit_code: number | null } = { exit_code: null };
+  const started: Started = { exit_code: null, pid: child.pid, end: () => child.kill("SIGKILL") };
   child.once("error", () => (started.exit_code = 1));
   child.once("exit", (code) => (started.exit_code = code ?? 1));
   child.unref();

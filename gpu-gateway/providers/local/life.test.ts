@@ -1,5 +1,5 @@
 /** Lives and deaths that only processes on one machine have: stubborn engines, orphans, hung agents, a gateway that never comes back. */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -219,6 +219,12 @@ describe("an agent", () => {
     const nodes = await Promise.all(providers.map((provider) => provider.renew()));
     expect(nodes.flat()).toHaveLength(4);
     expect(node.read("provisions.jsonl").trim().split("\n")).toHaveLength(1);
+    // Also none that is still on its way, and would wait a whole lease for nobody.
+    const agents = () =>
+      execFileSync("ps", ["-eo", "args"], { encoding: "utf8" })
+        .split("\n")
+        .filter((line) => line.includes(node.state_dir));
+    await until("one agent", () => agents().length === 1);
   });
 
   test("does not start on a record that was tampered with, and says where to look", async () => {
