@@ -70,7 +70,7 @@ export async function startGateway(config: ResolvedConfig, log: Log): Promise<Ga
   try {
     return await assemble(config, log, place, sql, undo);
   } catch (error) {
-    for (const step of undo.reverse()) await Promise.resolve(step()).catch(() => undefined);
+    for (const step of undo.toReversed()) await Promise.resolve(step()).catch(() => undefined);
     throw error;
   }
 }
@@ -138,10 +138,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     ended.resolve(reason);
   }
   let keeper: LeaseKeeper | null = new LeaseKeeper({
-    store: {
-      renew: async () => (await renewCell(sql, { ...held, lease_ms })).type,
-      release: async () => void (await releaseCell(sql, held)),
-    },
+    store: { renew: async () => (await renewCell(sql, { ...held, lease_ms })).type },
     lease_ms,
     acquired_ms,
     renewNodes: () => provider.renew(),

@@ -32,7 +32,7 @@ async function main(): Promise<void> {
   let asked = 0;
   const onSignal = () => {
     asked += 1;
-    if (asked > 1) return process.exit(1);
+    if (asked > 1) process.exit(1);
     gateway.stop({ release: values["release-on-exit"], drain_ms: config.limits.drain_ms }).then(
       () => process.exit(0),
       (error: unknown) => fail(`stopped badly: ${String(error)}`),

@@ -12,7 +12,6 @@ import { LEASE_RENEWALS_PER_TERM, LEASE_SKEW_MS } from "./limits.ts";
 
 export interface LeaseStore {
   renew(): Promise<"renewed" | "lost">;
-  release(): Promise<void>;
 }
 
 export type LeaseKeeperOptions = {
@@ -30,13 +29,13 @@ export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
   readonly #renewals: NodeJS.Timeout;
   #end: NodeJS.Timeout;
-  #renewing = false;
+  readonly #renewing = { cell: false, nodes: false };
   #over = false;
 
   constructor(options: LeaseKeeperOptions) {
     this.#options = options;
     this.#end = this.#endTimer(options.acquired_ms);
-    this.#renewals = setInterval(() => void this.#renew(), options.lease_ms / LEASE_RENEWALS_PER_TERM);
+    this.#renewals = setInterval(() => this.#renew(), options.lease_ms / LEASE_RENEWALS_PER_TERM);
   }
 
   stop(): void {
@@ -45,31 +44,39 @@ export class LeaseKeeper {
     clearInterval(this.#renewals);
   }
 
-  async #renew(): Promise<void> {
-    if (this.#renewing || this.#over) return;
-    this.#renewing = true;
+  /** The two leases are renewed side by side: a node that is slow to answer must not cost the cell. */
+  #renew(): void {
+    if (!this.#renewing.cell) void this.#renewCell();
+    if (!this.#renewing.nodes) void this.#renewNodes();
+  }
+
+  async #renewCell(): Promise<void> {
+    this.#renewing.cell = true;
+    const asked_ms = performance.now();
     try {
-      await this.#renewCell();
-      if (!this.#over) await this.#options.renewNodes();
+      const outcome = await this.#options.store.renew();
+      if (outcome === "lost") return this.#fence("the cell's lease is another's");
+      if (this.#over) return;
+      clearTimeout(this.#end);
+      this.#end = this.#endTimer(asked_ms);
+    } catch (error) {
+      // The end timer decides how long this may go on.
+      this.#options.log("cell lease not renewed", { error: String(error) });
+    } finally {
+      this.#renewing.cell = false;
+    }
+  }
+
+  async #renewNodes(): Promise<void> {
+    this.#renewing.nodes = true;
+    try {
+      await this.#options.renewNodes();
     } catch (error) {
       if (error instanceof Fenced) this.#fence(error.message);
       else this.#options.log("nodes not renewed", { error: String(error) });
     } finally {
-      this.#renewing = false;
+      this.#renewing.nodes = false;
     }
-  }
-
-  async #renewCell(): Promise<void> {
-    const asked_ms = performance.now();
-    try {
-      if ((await this.#options.store.renew()) === "lost") return this.#fence("the cell's lease is another's");
-    } catch (error) {
-      // The end timer decides how long this may go on.
-      return this.#options.log("cell lease not renewed", { error: String(error) });
-    }
-    if (this.#over) return;
-    clearTimeout(this.#end);
-    this.#end = this.#endTimer(asked_ms);
   }
 
   #endTimer(asked_ms: number): NodeJS.Timeout {

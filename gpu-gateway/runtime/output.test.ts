@@ -113,7 +113,11 @@ describe("the output of a call", () => {
         for (const mine of readers) {
           mine.push(...rest(output, mine.at(-1)?.n ?? 0));
           expect(mine.map((frame) => frame.n)).toEqual(mine.map((_, i) => i + 1));
-          expect(mine.map((frame) => (frame.type === "token" ? (frame.delta["content"] ?? "") : "")).join("")).toBe(text);
+          expect(
+            mine
+              .map((frame) => (frame.type === "token" && typeof frame.delta["content"] === "string" ? frame.delta["content"] : ""))
+              .join(""),
+          ).toBe(text);
         }
       }),
     );

@@ -19,7 +19,10 @@ type Answer = {
   headers: Headers;
   body: { error?: { code: string; param: string | null; type: string; message: string }; code?: string };
 };
-async function send(path: string, init: RequestInit & { key?: string | null } = {}): Promise<Answer> {
+async function send(
+  path: string,
+  init: Omit<RequestInit, "headers"> & { key?: string | null; headers?: Record<string, string> } = {},
+): Promise<Answer> {
   const { key = world.key, ...rest } = init;
   const headers = { "content-type": "application/json", ...(key === null ? {} : { authorization: `Bearer ${key}` }), ...init.headers };
   const response = await fetch(`${world.url()}${path}`, { ...rest, headers });
@@ -87,7 +90,10 @@ describe("the request itself", () => {
         controller.close();
       },
     });
-    expectOpenAI(await send("/v1/chat/completions", { method: "POST", body: stream, duplex: "half" } as RequestInit), "body_too_large");
+    expectOpenAI(
+      await send("/v1/chat/completions", { method: "POST", body: stream, duplex: "half" } as Parameters<typeof send>[1]),
+      "body_too_large",
+    );
   });
 
   test("another content type, a compressed body", async () => {

@@ -129,14 +129,14 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const state_dir = path.join(dir, "state");
   async function engines(): Promise<RunningEngine[]> {
     const agent = path.join(state_dir, "nodes", "node-1");
-    const { url: agent_url, token } = readJson<{ url: string; token: string }>(path.join(agent, "agent.json"));
+    const { url: agent_url, token } = readJson(path.join(agent, "agent.json")) as { url: string; token: string };
     const answer = await fetch(`${agent_url}/v1/node`, { headers: { authorization: `Bearer ${token}` } });
     const node = (await answer.json()) as {
       groups: { group_id: string; role: string; instances: { instance_id: string; url: string }[] }[];
     };
-    const { engines: started } = readJson<{ engines: { group_id: string; process: { pid: number } | null }[] }>(
-      path.join(agent, "engines.json"),
-    );
+    const { engines: started } = readJson(path.join(agent, "engines.json")) as {
+      engines: { group_id: string; process: { pid: number } | null }[];
+    };
     return node.groups.flatMap(({ group_id: group, role, instances: [instance] }) => {
       const pid = started.find((engine) => engine.group_id === group)?.process?.pid;
       return instance === undefined || pid === undefined ? [] : [{ group, instance: instance.instance_id, role, url: instance.url, pid }];
@@ -180,7 +180,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   return world;
 }
 
-const readJson = <T>(file: string): T => JSON.parse(readFileSync(file, "utf8")) as T;
+const readJson = (file: string): unknown => JSON.parse(readFileSync(file, "utf8"));
 
 /** Agents whose gateway could not release them. */
 function endAgents(state_dir: string): void {

@@ -67,40 +67,16 @@ export class LinkReader implements OutputReader {
 }
 
 function toWire(call: string, frame: OutputFrame): LinkFromGateway {
-  switch (frame.type) {
-    case "token": {
-      const { n, choice, delta, tokens, logprobs, finish_reason } = frame;
-      return {
-        type: "token",
-        call,
-        n,
-        choice,
-        delta: { ...delta },
-        tokens,
-        ...(logprobs === undefined ? {} : { logprobs }),
-        ...(finish_reason === null ? {} : { finish_reason }),
-      };
-    }
-    case "done":
-      return {
-        type: "done",
-        call,
-        n: frame.n,
-        finish_reason: frame.finish_reason,
-        usage: toTokenUsage(frame.usage),
-        legs: [...frame.legs],
-      };
-    case "refused": {
-      const { n, failure: error, emitted, usage, retry_after_ms } = frame;
-      return {
-        type: "refused",
-        call,
-        n,
-        error,
-        emitted,
-        ...(usage === null ? {} : { usage: toTokenUsage(usage) }),
-        ...(retry_after_ms === null ? {} : { retry_after_ms }),
-      };
-    }
+  if (frame.type === "token") {
+    const { n, choice, delta, tokens, logprobs, finish_reason } = frame;
+    const more = { ...(logprobs === undefined ? {} : { logprobs }), ...(finish_reason === null ? {} : { finish_reason }) };
+    return { type: "token", call, n, choice, delta: { ...delta }, tokens, ...more };
   }
+  if (frame.type === "done") {
+    const { n, finish_reason, usage, legs } = frame;
+    return { type: "done", call, n, finish_reason, usage: toTokenUsage(usage), legs: [...legs] };
+  }
+  const { n, failure: error, emitted, usage, retry_after_ms } = frame;
+  const more = { ...(usage === null ? {} : { usage: toTokenUsage(usage) }), ...(retry_after_ms === null ? {} : { retry_after_ms }) };
+  return { type: "refused", call, n, error, emitted, ...more };
 }
