@@ -3,6 +3,7 @@ import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { nanos } from "../../schema/core/time.ts";
 import type { UsageEvent } from "../../schema/core/wire/usage.ts";
@@ -24,7 +25,7 @@ afterEach(() => rm(dir, { recursive: true }));
 
 /** Runs the child and kills it as soon as it has said `after` calls. Answers those calls, and its anomalies. */
 async function runAndKill(round: number, after: number, provisioned_at: bigint): Promise<{ durable: string[]; anomalies: string[] }> {
-  const script = join(import.meta.dirname, "meter-crash.test-child.ts");
+  const script = fileURLToPath(new URL("./meter-crash.test-child.ts", import.meta.url));
   const child = spawn(process.execPath, [script, dir, String(round), String(provisioned_at)], { stdio: ["ignore", "pipe", "inherit"] });
   const durable: string[] = [];
   const anomalies: string[] = [];

@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { appendFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { asId } from "../../../schema/core/ids.ts";
@@ -191,7 +192,7 @@ describe("after a crash", () => {
 });
 
 test("a full disk fails the journal for good: durable rejects, the owner is told once, the next start has all that was durable", async () => {
-  const child = join(import.meta.dirname, "full-disk.test-child.ts");
+  const child = fileURLToPath(new URL("./full-disk.test-child.ts", import.meta.url));
   // A limit on file size makes write(2) fail as a full disk does, in a process of its own.
   const { stdout } = await promisify(execFile)("sh", ["-c", `ulimit -f 16; exec "${process.execPath}" "${child}" "${dir}"`]);
   const report = JSON.parse(stdout) as { durable: number; failures: string[]; rejected: string; state: string; after: string };
