@@ -22,6 +22,11 @@ export class Egress extends WorkerEntrypoint<Env, EgressProps> {
     cleaned.headers.delete(FORBIDDEN_HEADER);
     return cleaned;
   }
+
+  /** Raw sockets lead nowhere: an allow-list of hosts says nothing about what is spoken there. */
+  override async connect(socket: Socket): Promise<void> {
+    await socket.close();
+  }
 }
 
 /** `host` fits its default port only; `host:8443` that port. The URL parser has already undone tricks of spelling. */

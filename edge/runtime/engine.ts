@@ -70,6 +70,7 @@ class Engine implements Execution {
   readonly #stopped = Promise.withResolvers<Outcome>();
   /** Codes that a capability answered with: a guest that passes one on keeps it, a guest that makes one up does not. */
   readonly #codes_given = new Set<string>(GUEST_CODES);
+  readonly #abort = new AbortController();
   #over = false;
 
   constructor(options: ExecutionOptions) {
@@ -98,6 +99,7 @@ class Engine implements Execution {
     } finally {
       clearTimeout(timer);
       this.#over = true;
+      this.#abort.abort();
       this.#ledger.close("the run is over");
       this.#children.close("the run is over");
     }
@@ -125,7 +127,7 @@ class Engine implements Execution {
     try {
       const answer = await objectLimits(ctx).workers.run(async () => {
         if (this.#over) throw new Error("the execution was over before it began");
-        return runInIsolate({ ctx, env, tenant, function: identity.function, code, config, props, invocation });
+        return runInIsolate({ ctx, env, tenant, function: identity.function, code, config, props, invocation, signal: this.#abort.signal });
       });
       return this.#outcomeOf(answer);
     } catch (error) {

@@ -24,7 +24,7 @@ type Loopback = {
   readonly JournalCapability: (options: { props: CapabilityProps }) => Fetcher;
   readonly Egress: (options: { props: EgressProps }) => Fetcher;
 };
-type GuestStub = { run(invocation: string): Promise<string>; check(): Promise<string> };
+type GuestStub = Fetcher & { check(): Promise<string> };
 type HasExports = { readonly exports: unknown };
 
 const harness_hash = sha256Hex(JSON.stringify(GUEST_MODULES));
@@ -55,6 +55,8 @@ export type IsolateRequest = {
   readonly config: FunctionConfig;
   readonly props: CapabilityProps;
   readonly invocation: GuestInvocation;
+  /** Aborted: the guest is stopped where it stands. */
+  readonly signal: AbortSignal;
 };
 
 /** Resolves to the guest's answer as it sent it: unverified text. Rejects when the isolate could not run it. */
@@ -72,7 +74,8 @@ export async function runInIsolate(request: IsolateRequest): Promise<string> {
       journal: loopback.JournalCapability({ props }),
     },
   }) as unknown as GuestStub;
-  return await guest.run(JSON.stringify(request.invocation));
+  const answer = await guest.fetch("https://guest/", { method: "POST", body: JSON.stringify(request.invocation), signal: request.signal });
+  return await answer.text();
 }
 
 /** Whether the code loads and is an agent; asked at deploy, in an isolate that is thrown away. */

@@ -17,12 +17,13 @@ export class Guest extends WorkerEntrypoint<Capabilities> {
     return typeof exported === "function" ? "ok" : "The module's default export is not an agent: export default agent(async (ctx) => …).";
   }
 
-  async run(invocation: string): Promise<string> {
-    const session = new Session(JSON.parse(invocation) as GuestInvocation, this.ctx.props);
+  /** A request rather than a call of a method: when it is aborted the runtime stops the code, its timers and its requests. */
+  async fetch(request: Request): Promise<Response> {
+    const session = new Session((await request.json()) as GuestInvocation, this.ctx.props);
     const result = await within(newScope(session, ""), () => invoke(session));
     // Lines and events that were recorded are durable before the result is.
     await session.flush().catch(() => undefined);
-    return result;
+    return new Response(result);
   }
 }
 

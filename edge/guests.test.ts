@@ -1,0 +1,178 @@
+/** Guests that misbehave, and what they can reach: each is stopped with a clear error, and others are unaffected (D8, I10). */
+import { describe, expect, test } from "vitest";
+import { a, b, bindings, deploy, invoke, output, problem, request, type RunBody } from "./testing.ts";
+
+const SHORT = { timeout_ms: 300 };
+
+describe("a guest that does not end well", () => {
+  test.each([
+    ["never settles", "() => new Promise(() => {})", 504, "function_timeout", /./],
+    ["polls for ever", "async () => { for (;;) await new Promise((r) => setTimeout(r, 20)); }", 504, "function_timeout", /300 ms/],
+    [
+      "waits for ever beside a timer",
+      "async () => { setInterval(() => {}, 50); await new Promise(() => {}); }",
+      504,
+      "function_timeout",
+      /300 ms/,
+    ],
+    ["throws", "() => { throw new RangeError('too far'); }", 500, "function_threw", /^RangeError: too far \(function\.js:\d+:\d+\)$/],
+    ["throws later", "async () => { await null; null.x; }", 500, "function_threw", /^TypeError: .* \(function\.js:\d+:\d+\)$/],
+    ["throws no error", "() => { throw { secret: 1 }; }", 500, "function_threw", /an object that is no Error/],
+    ["throws a hostile error", "() => { throw new Proxy(new Error('x'), { get() { throw 1; } }); }", 500, "function_threw", /./],
+    ["returns a function", "() => ({ f: () => 1 })", 500, "result_not_serializable", /output\.f is a function/],
+    ["returns a cycle", "() => { const x = {}; x.x = x; return x; }", 500, "result_not_serializable", /output\.x contains itself/],
+    ["returns a BigInt", "() => [1n]", 500, "result_not_serializable", /output\[0\] is a BigInt/],
+    ["returns an instance", "() => ({ at: new Date(0) })", 500, "result_not_serializable", /output\.at is an instance of Date/],
+    ["returns a capability", "(ctx) => ({ ai: ctx.ai })", 500, "result_not_serializable", /output\.ai\.chat is a function/],
+    ["returns too much", "() => 'x'.repeat(1_100_000)", 500, "result_not_serializable", /the limit is 1048576/],
+    ["makes up a code", "() => { throw new MillraceError('invalid_key', 'let me in'); }", 500, "function_threw", /let me in/],
+  ])("%s", async (what, handler, status, code, detail) => {
+    const name = `ill-${what.replaceAll(" ", "-").toLowerCase()}`;
+    await deploy(name, handler, { config: SHORT });
+    const answer = await invoke(name);
+    const body = await problem(answer);
+    expect([answer.status, body.code]).toEqual([status, code]);
+    expect(body.detail).toMatch(detail);
+    expect(body.detail).not.toMatch(/\/work|file:|node_modules|\.ts\b/);
+    const run = (await (await request("GET", `/v1/runs/${body.run}`, { key: a.all })).json()) as RunBody;
+    expect(run).toMatchObject({ status: "failed", error: { code } });
+  });
+
+  test("stops when its time is over, and its capabilities with it", async () => {
+    await deploy(
+      "lingers",
+      `async (ctx) => {
+        const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        if (ctx.input === "look") { const before = turns; await pause(60); return { before, after: turns, denied }; }
+        for (;;) { turns += 1; await pause(5); try { await ctx.memory.set("still", "here"); } catch (error) { denied = error.code; } }
+      }`,
+      { before: "let turns = 0; let denied = null;", config: SHORT },
+    );
+    expect((await problem(invoke("lingers"))).code).toBe("function_timeout");
+    const seen = await output<{ before: number; after: number; denied: string | null }>("lingers", "look");
+    expect(seen.before).toBeGreaterThan(0);
+    expect(seen.after).toBe(seen.before);
+  });
+
+  test("others go on meanwhile", async () => {
+    await deploy("stuck", "() => new Promise(() => {})", { config: SHORT });
+    await deploy("fine", "() => 'fine'");
+    const stuck = invoke("stuck");
+    expect(await output("fine")).toBe("fine");
+    expect((await stuck).status).toBe(504);
+  });
+
+  test.each([
+    ["is no JavaScript", "export default {{{"],
+    ["has no default export", "export const x = 1;"],
+    ["exports an object", "export default { fetch() {} };"],
+    ["imports what is not there", 'import "fs-extra"; export default () => 1;'],
+    ["throws while it loads", "throw new Error('at load'); export default () => 1;"],
+  ])("a module that %s is refused at deploy", async (_what, code) => {
+    const answer = await request("POST", "/v1/functions", { key: a.all, body: { name: "broken", code } });
+    const body = await problem(answer);
+    expect([answer.status, body.code]).toEqual([400, "function_invalid"]);
+    expect(body.detail).not.toMatch(/\/work|node_modules/);
+  });
+});
+
+describe("what a guest can reach", () => {
+  test("env is empty, and so are the platform's doors", async () => {
+    await deploy(
+      "looks",
+      "async (ctx) => ({ env, keys: Object.keys(ctx), caches: typeof globalThis.caches, process: typeof process === 'object' ? Object.keys(process.env ?? {}) : [] })",
+      {
+        before: 'import { env } from "cloudflare:workers";',
+      },
+    );
+    expect(await output("looks")).toEqual({
+      env: {},
+      keys: ["input", "run", "ai", "memory", "log", "call", "step", "fanout", "emit", "agent"],
+      caches: "undefined",
+      process: [],
+    });
+  });
+
+  test.each([
+    ["none allowed", [], "https://example.com/"],
+    ["another allowed", ["api.example.com"], "https://example.com/"],
+    ["a port that is not allowed", ["example.com"], "https://example.com:8443/"],
+    ["an address", ["api.example.com"], "http://169.254.169.254/latest/meta-data"],
+    ["an address spelt otherwise", ["api.example.com"], "http://2852039166/"],
+  ])("a forbidden host: %s", async (what, egress, url) => {
+    const name = `fetches-${what.replaceAll(" ", "-")}`;
+    await deploy(name, "async (ctx) => (await fetch(ctx.input)).status", { config: { egress } });
+    const answer = await invoke(name, url);
+    const body = await problem(answer);
+    expect([answer.status, body.code]).toEqual([403, "egress_forbidden"]);
+    expect(body.detail).toContain(new URL(url).host);
+  });
+
+  test("a socket past fetch is no way out", async () => {
+    const { hostname, port } = new URL(bindings.GATEWAY_URL);
+    await deploy(
+      "sockets",
+      `async (ctx) => {
+        const socket = connect(ctx.input);
+        const writer = socket.writable.getWriter();
+        await writer.write(new TextEncoder().encode("GET /control HTTP/1.0\\r\\n\\r\\n"));
+        const { value } = await socket.readable.getReader().read();
+        return value ? new TextDecoder().decode(value) : "nothing";
+      }`,
+      { before: 'import { connect } from "cloudflare:sockets";', config: { egress: [`${hostname}:${port}`], timeout_ms: 1_000 } },
+    );
+    expect(await problem(invoke("sockets", `${hostname}:${port}`))).toMatchObject({ code: "function_threw" });
+  });
+
+  test("an allowed host is reached", async () => {
+    const here = new URL(bindings.GATEWAY_URL).host;
+    await deploy("reaches", "async (ctx) => (await fetch(ctx.input)).status", { config: { egress: [here] } });
+    expect(await output("reaches", `http://${here}/control`)).toBe(200);
+  });
+
+  test.each([
+    ["set", "ctx.memory.set('k', 1, { tenant: 'ten_b' })"],
+    ["get", "ctx.memory.get('k', { tenant: 'ten_b' })"],
+    ["list", "ctx.memory.list({ session: 'ses_other' })"],
+    ["scope", "ctx.memory.get('k', { scope: 'project' })"],
+  ])("another's memory cannot be named (%s)", async (what, ask) => {
+    await deploy(`greedy-${what}`, `async (ctx) => ${ask}`);
+    const answer = await invoke(`greedy-${what}`);
+    expect([answer.status, (await problem(answer)).code]).toEqual([403, "capability_denied"]);
+  });
+
+  test("memory is the function's own, and the tenant's", async () => {
+    const handler =
+      "async (ctx) => { const was = await ctx.memory.get('k'); if (ctx.input) await ctx.memory.set('k', ctx.input); return { was: was ?? null, keys: await ctx.memory.list() }; }";
+    for (const key of [a.all, b.all]) {
+      await deploy("keeper", handler, { key });
+      await deploy("other-keeper", handler, { key });
+    }
+    expect(await output("keeper", "a's")).toEqual({ was: null, keys: ["k"] });
+    expect(await output("keeper")).toEqual({ was: "a's", keys: ["k"] });
+    expect(await output("other-keeper")).toEqual({ was: null, keys: [] });
+    expect(await output("keeper", null, { key: b.all })).toEqual({ was: null, keys: [] });
+  });
+
+  test("capability arguments have bounds", async () => {
+    await deploy(
+      "bounds",
+      `async (ctx) => {
+      const refused = [];
+      for (const attempt of [
+        () => ctx.memory.set("x".repeat(600), 1),
+        () => ctx.memory.set("k", "x".repeat(70_000)),
+        () => ctx.memory.set("k", () => 1),
+        () => ctx.ai.chat({ messages: [] }),
+        () => ctx.ai.chat({ messages: "no" }),
+        () => ctx.emit("big", "x".repeat(70_000)),
+        () => ctx.step("bad/name", () => 1),
+        () => ctx.call("No Such Name"),
+        () => ctx.fanout(new Array(1001).fill(0), () => 1),
+      ]) { try { await attempt(); refused.push("allowed"); } catch (e) { refused.push(e.code); } }
+      return refused;
+    }`,
+    );
+    expect(await output("bounds")).toEqual([...Array.from({ length: 8 }, () => "invalid_request"), "too_many_steps"]);
+  });
+});
