@@ -9,6 +9,8 @@ export class MillraceClientError extends Error {
   readonly status: number;
   readonly retryable: boolean;
   readonly request_id: string | undefined;
+  /** The run that failed, where one had been started. */
+  readonly run: string | undefined;
 
   constructor(fields: {
     code: ClientErrorCode;
@@ -16,6 +18,7 @@ export class MillraceClientError extends Error {
     status?: number;
     retryable?: boolean;
     request_id?: string | undefined;
+    run?: string | undefined;
     cause?: unknown;
   }) {
     super(fields.message, fields.cause === undefined ? undefined : { cause: fields.cause });
@@ -24,6 +27,7 @@ export class MillraceClientError extends Error {
     this.status = fields.status ?? 0;
     this.retryable = fields.retryable ?? false;
     this.request_id = fields.request_id;
+    this.run = fields.run;
   }
 }
 
@@ -39,6 +43,7 @@ export async function errorOf(response: Response): Promise<MillraceClientError> 
     status: response.status,
     retryable: problem["retryable"] === true,
     request_id: response.headers.get("x-request-id") ?? undefined,
+    run: typeof problem["run"] === "string" ? problem["run"] : undefined,
   });
 }
 

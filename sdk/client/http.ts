@@ -35,6 +35,9 @@ export type HttpClient = {
   /** The run's events as they happen, to `run.done` or `run.failed`. Leaving the loop cancels nothing. */
   stream(name: string, input: unknown, options?: InvokeOptions): AsyncGenerator<RunEvent>;
   run(id: string): Promise<RunResult>;
+  /** A run's events after the one numbered `after`, to its end. */
+  runEvents(id: string, after?: number): AsyncGenerator<RunEvent>;
+  cancelRun(id: string): Promise<RunResult>;
   createSession(of: { function: string; version?: string }): Promise<SessionInfo>;
   session(id: string): Promise<SessionInfo>;
   /** A page of the session's log, after `seq`. */
@@ -67,7 +70,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
       const message = `${base} cannot be reached: ${cause instanceof Error ? cause.message : String(cause)}`;
       throw new MillraceClientError({ code: "network", message, retryable: true, cause });
     }
-    if (!response.ok && !isRunAnswer(response)) throw await errorOf(response);
+    if (!response.ok) throw await errorOf(response);
     return response;
   }
 
@@ -84,25 +87,39 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     return request(`/v1/functions/${encodeURIComponent(name)}/invocations`, { method: "POST", body }, { ...headers, ...key }, signal);
   }
 
-  async function* stream(name: string, input: unknown, more: InvokeOptions = {}): AsyncGenerator<RunEvent> {
-    const response = await invocation(name, input, more, { accept: "text/event-stream" });
+  const run = (id: string): Promise<RunResult> => json(`/v1/runs/${encodeURIComponent(id)}`, { method: "GET" });
+
+  async function invoke(name: string, input: unknown, more: InvokeOptions = {}): Promise<RunResult> {
+    try {
+      return (await (await invocation(name, input, more, {})).json()) as RunResult;
+    } catch (error) {
+      // A run that failed is answered with its error's status, and named in the problem.
+      if (error instanceof MillraceClientError && error.run !== undefined) return run(error.run);
+      throw error;
+    }
+  }
+
+  async function* events(response: Response): AsyncGenerator<RunEvent> {
     if (!response.body) throw new MillraceClientError({ code: "network", message: "the answer has no body" });
     for await (const event of readServerSentEvents(response.body)) yield JSON.parse(event.data) as RunEvent;
   }
 
+  async function* stream(name: string, input: unknown, more: InvokeOptions = {}): AsyncGenerator<RunEvent> {
+    yield* events(await invocation(name, input, more, { accept: "text/event-stream" }));
+  }
+
   return {
-    invoke: async (name, input, more = {}) => (await (await invocation(name, input, more, {})).json()) as RunResult,
+    invoke,
     start: async (name, input, more = {}) => (await (await invocation(name, input, more, { prefer: "respond-async" })).json()) as RunResult,
     stream,
-    run: (id) => json(`/v1/runs/${encodeURIComponent(id)}`, { method: "GET" }),
+    run,
+    async *runEvents(id, after = 0) {
+      yield* events(await request(`/v1/runs/${encodeURIComponent(id)}/events?after=${after}`, { method: "GET" }));
+    },
+    cancelRun: (id) => json(`/v1/runs/${encodeURIComponent(id)}/cancel`, { method: "POST", body: {} }),
     createSession: (body) => json("/v1/sessions", { method: "POST", body }),
     session: (id) => json(`/v1/sessions/${encodeURIComponent(id)}`, { method: "GET" }),
     sessionEvents: (id, after = 0) => json(`/v1/sessions/${encodeURIComponent(id)}/events?after=${after}`, { method: "GET" }),
     ticket: (id) => json(`/v1/sessions/${encodeURIComponent(id)}/tickets`, { method: "POST", body: {} }),
   };
-}
-
-/** A failed run is answered with its error's status and the run itself as JSON, unlike a refused request. */
-function isRunAnswer(response: Response): boolean {
-  return response.headers.get("content-type")?.startsWith("application/json") === true && response.headers.has("x-millrace-run");
 }
