@@ -21,7 +21,10 @@ const engine_args = ["--ttft-ms", "20", "--tokens", "16"];
 const body = { model: "llama-3-8b", max_tokens: 16, messages: [{ role: "user", content: "mill race ".repeat(40) }] };
 
 const engine = await startFixedEngine(engine_args);
-const world = await startGateway(engine_args);
+const world = await startGateway(engine_args).catch(async (error: unknown) => {
+  await engine.stop();
+  throw error;
+});
 const load = startLoad();
 const figures: { row: string; column: string; unit: string; values: number[] }[] = [];
 const note = (row: string, column: string, value: number): void => {

@@ -62,19 +62,20 @@ export async function startGateway(engine_args: readonly string[]): Promise<Gate
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, DATABASE_URL: postgres.url, MILLRACE_CELL_SECRET: state.secret("cell-secret") },
   });
-  const gateway_url = await readyUrl(child, "the gateway");
-  await untilServing(gateway_url, key);
-  return {
-    gateway_url,
-    key,
-    gateway_pid: child.pid ?? 0,
-    stop: async () => {
-      await ended(child, "SIGTERM");
-      await postgres.stop();
-      rmSync(folder, { recursive: true, force: true });
-      if (postgres.home) rmSync(postgres.home, { recursive: true, force: true });
-    },
+  const stop = async (): Promise<void> => {
+    await ended(child, "SIGTERM");
+    await postgres.stop();
+    rmSync(folder, { recursive: true, force: true });
+    if (postgres.home) rmSync(postgres.home, { recursive: true, force: true });
   };
+  try {
+    const gateway_url = await readyUrl(child, "the gateway");
+    await untilServing(gateway_url, key);
+    return { gateway_url, key, gateway_pid: child.pid ?? 0, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
 /** The gateway listens before its instance is up: the first answered call says that both are. */

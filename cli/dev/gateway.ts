@@ -17,6 +17,7 @@ export type GatewayOptions = {
   readonly on_death: (message: string) => void;
 };
 
+const LOAD_MS = 1_000;
 const readyLine = z.object({ ready: z.literal(true), url: z.string() });
 
 function parseReady(line: string): string | null {
@@ -46,7 +47,8 @@ export function localGatewayConfig(options: { state_dir: string; port: number; s
       type: "local",
       node_id: "node-a100-1",
       gpus: 4,
-      engines: { simulated: { kind: "simulated", speed: options.speed } },
+      // A real 8B model takes some 20 s to load; nobody should wait for a simulated one.
+      engines: { simulated: { kind: "simulated", speed: options.speed, args: ["--load-ms", String(LOAD_MS)] } },
     },
     pools: [
       { model: "llama-3-8b", role: "prefill", groups: 2, gpus: 1, engine: "simulated" },

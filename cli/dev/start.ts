@@ -82,7 +82,7 @@ export async function start(options: StartOptions): Promise<Running> {
       options.say("starting Postgres …");
       const postgres = await startPostgres({
         dir: state.file("postgres"),
-        ...(options.postgres_port === undefined ? {} : { port: options.postgres_port }),
+        ...(options.postgres_port ? { port: options.postgres_port } : {}),
       });
       stops.push(() => postgres.stop());
       database_url = postgres.url;

@@ -70,7 +70,7 @@ class Recorder implements LegSink {
     this.#settle({ type: "cancelled" });
   }
   get text(): string {
-    const piece = ({ delta }: LegDelta) => [delta["content"], delta["text"]].find((value) => typeof value === "string") ?? "";
+    const piece = ({ delta }: LegDelta) => (typeof delta["content"] === "string" ? delta["content"] : "");
     return this.deltas.map(piece).join("");
   }
   get tokens(): number {
@@ -83,7 +83,7 @@ class Recorder implements LegSink {
   }
 }
 
-const OPENAI_DELTA_FIELDS = new Set(["role", "content", "refusal", "tool_calls", "reasoning", "reasoning_content", "text"]);
+const OPENAI_DELTA_FIELDS = new Set(["role", "content", "refusal", "tool_calls", "reasoning", "reasoning_content"]);
 const ACCEPT_MS = 10_000;
 
 export function describeEngine(name: string, open: () => Promise<EngineRig>): void {
@@ -200,7 +200,7 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
         const body = { model: rig.model, prompt: "Once upon a time", max_tokens: 6, temperature: 0 };
         const { recorder, end } = await settle(rig.decode, { ...request, kind: "completion", body });
         expect(finished(end).usage.completion_tokens).toBeGreaterThan(0);
-        expect(recorder.deltas.every((each) => Object.keys(each.delta).every((field) => field === "text"))).toBe(true);
+        expect(recorder.deltas.every((each) => Object.keys(each.delta).every((field) => field === "content"))).toBe(true);
       });
       test("keeps n choices apart", async () => {
         const { recorder, end } = await settle(rig.decode, legRequest("whole", chat("Two answers, please.", { n: 2, temperature: 1 })));

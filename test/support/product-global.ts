@@ -2,7 +2,7 @@
  * vitest globalSetup of the system project: the whole product, as `npm start` runs it, on free ports and in a state folder of its
  * own; every system test meets this one. Engines run SPEED times faster than an A100.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
@@ -28,7 +28,7 @@ const root = join(import.meta.dirname, "..", "..");
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const state = mkdtempSync(join(tmpdir(), "millrace-system-"));
-  const running = await start({ root, state, edge_port: 0, gateway_port: 0, postgres_port: 0, speed: SPEED, restart: true, say: () => {} });
+  const running = await start({ root, state, edge_port: 0, gateway_port: 0, speed: SPEED, restart: true, say: () => {} });
   await deploySwarm(root, { url: running.edge_url, key: running.key });
   running.mark_ready();
   project.provide("product", {
@@ -40,6 +40,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   });
   return async () => {
     await running.stop();
+    // As root the database lies elsewhere (cli/dev/postgres-place.ts) and says where.
+    const note = join(state, "postgres", "postgres-home.txt");
+    if (existsSync(note)) rmSync(readFileSync(note, "utf8").trim(), { recursive: true, force: true });
     rmSync(state, { recursive: true, force: true });
   };
 }

@@ -10,7 +10,7 @@ export type Chunk =
   | { readonly type: "error"; readonly status: number }
   | { readonly type: "fault"; readonly detail: string };
 
-const TEXT_FIELDS = ["role", "content", "refusal", "reasoning", "reasoning_content", "text"];
+const TEXT_FIELDS = ["role", "content", "refusal", "reasoning", "reasoning_content"];
 const TOKENS_MAX = 1e9; // a count beyond it is no count
 const FINISH_REASONS = new Set(["stop", "length", "tool_calls", "function_call", "content_filter", "abort", "error"]);
 
@@ -57,7 +57,7 @@ function isCounts(counts: Record<keyof LegUsage, unknown>): counts is LegUsage {
 function readChoice(choice: Record<string, unknown>): LegDelta | null {
   const index = choice["index"] ?? 0;
   if (typeof index !== "number" || !Number.isInteger(index) || index < 0) return null;
-  const source = isRecord(choice["delta"]) ? choice["delta"] : { text: choice["text"] };
+  const source = isRecord(choice["delta"]) ? choice["delta"] : { content: choice["text"] }; // a text completion: the link calls it content too
   const reason = choice["finish_reason"];
   const finish_reason = typeof reason === "string" ? (FINISH_REASONS.has(reason) ? reason : "stop") : null;
   const delta: Record<string, unknown> = {};

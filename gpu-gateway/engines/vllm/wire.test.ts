@@ -139,7 +139,7 @@ describe("chunks", () => {
       usage: null,
     });
     expect(readChunk(recorded.last)).toMatchObject({ deltas: [{ finish_reason: "length", tokens: 1 }] });
-    expect(readChunk(recorded.text)).toMatchObject({ deltas: [{ delta: { text: " J" } }] });
+    expect(readChunk(recorded.text)).toMatchObject({ deltas: [{ delta: { content: " J" } }] });
   });
   test("usage", () => {
     expect(readChunk(recorded.usage)).toMatchObject({ deltas: [], usage: { prompt_tokens: 137, cached_tokens: 0, completion_tokens: 8 } });
