@@ -1,18 +1,277 @@
-/** Runs as a client meets them, from deploy to result. */
-import { expect, test } from "vitest";
-import { a, deploy, events, invoke, output, request, type RunBody } from "./testing.ts";
+/** Runs as a client meets them, from deploy to result, and after their object died. */
+import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
+import { describe, expect, test } from "vitest";
+import { withDatabase } from "./database.ts";
+import type { Run } from "./objects/run.ts";
+import {
+  a,
+  b,
+  bindings,
+  deploy,
+  events,
+  invoke,
+  output,
+  peerState,
+  problem,
+  request,
+  sse,
+  type Problem,
+  type RunBody,
+  type SseEvent,
+} from "./testing.ts";
 
-test("deploy, invoke, result", async () => {
-  await deploy("hello", "async (ctx) => ({ hello: ctx.input.name, run: ctx.run })");
-  const answer = await invoke("hello", { name: "world" });
-  expect(answer.status).toBe(200);
-  const body = (await answer.json()) as RunBody;
-  expect(body).toMatchObject({ status: "done", output: { hello: "world", run: { id: body.run, function: "hello" } } });
+const words = (count: number, more: object = {}) => JSON.stringify({ peer: { words: count, ...more } });
+const get = async <T>(path: string, key = a.all): Promise<T> => (await (await request("GET", path, { key })).json()) as T;
+const stream = (name: string, input: unknown, headers: Record<string, string> = {}) =>
+  invoke(name, input, { headers: { accept: "text/event-stream", ...headers } });
+const textOf = (all: SseEvent[]) =>
+  all
+    .filter((e) => e.event === "delta")
+    .map((e) => e.data["text"])
+    .join("");
+
+describe("from deploy to result", () => {
+  test("in one piece", async () => {
+    await deploy("hello", "async (ctx) => ({ hello: ctx.input.name, run: ctx.run })");
+    const answer = await invoke("hello", { name: "world" });
+    const body = (await answer.json()) as RunBody;
+    expect(answer.status).toBe(200);
+    expect(answer.headers.get("location")).toBe(`/v1/runs/${body.run}`);
+    expect(body).toMatchObject({ status: "done", output: { hello: "world", run: { id: body.run, function: "hello" } } });
+  });
+
+  test("the same code is the same version; another alias leaves `live` alone", async () => {
+    const first = await deploy("versioned", "() => 1");
+    expect(await deploy("versioned", "() => 1")).toEqual(first);
+    await request("POST", "/v1/functions", { key: a.all, body: { name: "versioned", code: "export default () => 2;", alias: "next" } });
+    expect(await output("versioned")).toBe(1);
+    const next = await request("POST", "/v1/functions/versioned/invocations", { key: a.all, body: { input: null, version: "next" } });
+    expect(((await next.json()) as RunBody).output).toBe(2);
+  });
+
+  test("as an event stream, and again from any event on", async () => {
+    await deploy(
+      "talks",
+      `async (ctx) => {
+      ctx.log("before"); console.warn("from", "console", { x: 1 });
+      const pieces = []; const answer = ctx.agent("poet").ai.stream(ctx.input);
+      for await (const piece of answer) pieces.push(piece.text);
+      await ctx.emit("half", { at: 1 });
+      return { same: pieces.join("") === (await answer.result).text, text: (await answer.result).text };
+    }`,
+    );
+    const all = await events(await stream("talks", words(12)));
+    expect(all.map((e) => e.id)).toEqual(all.map((_, i) => i + 1));
+    expect(all.map((e) => e.event).filter((type, i, types) => type !== types[i - 1])).toEqual([
+      "run.started",
+      "step",
+      "delta",
+      "usage",
+      "step",
+      "event",
+      "run.done",
+    ]);
+    expect(all.at(-1)?.data).toMatchObject({ output: { same: true, text: textOf(all) } });
+    expect(all.find((e) => e.event === "delta")?.data).toMatchObject({ agent: "poet", step: "ai#1" });
+    const run = String(all[0]?.data["run"]);
+    for (const from of [0, 3, all.length - 1, all.length]) {
+      const rest = await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all, headers: { "last-event-id": String(from) } }));
+      expect(rest).toEqual(all.slice(from));
+    }
+    const logs = await get<{ lines: { level: string; text: string }[] }>(`/v1/runs/${run}/logs`);
+    expect(logs.lines.map((line) => [line.level, line.text])).toEqual([
+      ["info", "before"],
+      ["warn", 'from console {"x":1}'],
+    ]);
+  });
+
+  test("asynchronously", async () => {
+    await deploy("later", "async (ctx) => (await ctx.ai.chat(ctx.input)).text");
+    const answer = await invoke("later", words(4), { headers: { prefer: "respond-async" } });
+    const { run } = (await answer.json()) as RunBody;
+    expect([answer.status, answer.headers.get("location")]).toEqual([202, `/v1/runs/${run}`]);
+    expect((await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))).at(-1)?.event).toBe("run.done");
+    expect(await get(`/v1/runs/${run}`)).toMatchObject({ status: "done", finished_at: expect.stringMatching(/Z$/) });
+  });
+
+  test("cancelled, down to the model", async () => {
+    await deploy("slow", "async (ctx) => (await ctx.ai.chat(ctx.input)).text");
+    const answer = await stream("slow", words(2_000, { interval_ms: 5 }));
+    const seen: SseEvent[] = [];
+    for await (const event of sse(answer)) {
+      seen.push(event);
+      if (event.event === "delta" && seen.filter((e) => e.event === "delta").length === 2) {
+        const cancelled = await request("POST", `/v1/runs/${String(seen[0]?.data["run"])}/cancel`, { key: a.all });
+        expect(await cancelled.json()).toMatchObject({ status: "cancelled", error: { code: "cancelled" } });
+      }
+    }
+    expect(seen.at(-1)).toMatchObject({ event: "run.failed", data: { error: { code: "cancelled" } } });
+    expect(Object.values((await peerState()).calls).some((call) => call.cancelled !== null)).toBe(true);
+  });
+
+  test("what a model refuses is the run's error, unless the function catches it", async () => {
+    await deploy(
+      "refused",
+      "async (ctx) => { try { return (await ctx.ai.chat(ctx.input.ask)).text; } catch (error) { if (ctx.input.catch) return error.code; throw error; } }",
+    );
+    const ask = words(1, { refuse: { code: "model_not_found", detail: "no such model" } });
+    expect(await problem(invoke("refused", { ask }))).toMatchObject({ status: 404, code: "model_not_found" });
+    expect(await output("refused", { ask, catch: true })).toBe("model_not_found");
+  });
 });
 
-test("a model's answer, whole", async () => {
-  await deploy("asks", "async (ctx) => { const r = await ctx.ai.chat(ctx.input); ctx.log('asked'); return r; }");
-  const result = await output<{ text: string; usage: { completion_tokens: number } }>("asks", '{"peer":{"words":5}}');
-  expect(result.usage.completion_tokens).toBe(5);
-  expect(result.text.trim().split(" ")).toHaveLength(5);
+describe("one key, one run", () => {
+  const keyed = (name: string, input: unknown, key: string, headers: Record<string, string> = {}) =>
+    invoke(name, input, { headers: { "idempotency-key": key, ...headers } });
+
+  test("the same request again is the same run and one bill; another is refused", async () => {
+    await deploy("counted", "async (ctx) => ({ n: (globalThis.n = (globalThis.n ?? 0) + 1), input: ctx.input })");
+    const first = (await (await keyed("counted", { x: 1 }, "k-1")).json()) as RunBody;
+    const again = (await (await keyed("counted", { x: 1 }, "k-1")).json()) as RunBody;
+    expect(again).toEqual(first);
+    expect(await events(await keyed("counted", { x: 1 }, "k-1", { accept: "text/event-stream" }))).toHaveLength(2);
+    expect((await keyed("counted", { x: 1 }, "k-1", { prefer: "respond-async" })).status).toBe(202);
+    expect(await problem(keyed("counted", { x: 2 }, "k-1"))).toMatchObject({ status: 422, code: "idempotency_mismatch" });
+    await deploy("counted-too", "() => 1");
+    expect(await problem(keyed("counted-too", { x: 1 }, "k-1"))).toMatchObject({ status: 422 });
+    await deploy("counted", "async (ctx) => ({ n: 100, input: ctx.input })", { key: b.all });
+    const foreign = (await (await invoke("counted", { x: 1 }, { key: b.all, headers: { "idempotency-key": "k-1" } })).json()) as RunBody;
+    expect(foreign.run).not.toBe(first.run);
+
+    await runInDurableObject(bindings.RUNS.getByName(first.run), (object: Run) => object.alarm());
+    const bills = await withDatabase(
+      bindings.DB,
+      (sql) => sql`select kind, quantity::text from usage where run = ${first.run} and kind = 'edge_request'`,
+    );
+    expect(bills.map((row) => ({ ...row }))).toEqual([{ kind: "edge_request", quantity: "1" }]);
+  });
+
+  test("while it is going, 409; both at once, one run", async () => {
+    await deploy("long", "async (ctx) => (await ctx.ai.chat(ctx.input)).text");
+    const first = stream("long", words(60, { interval_ms: 5 }), { "idempotency-key": "k-2" });
+    const reading = sse(await first);
+    await reading.next();
+    const busy = await keyed("long", words(60, { interval_ms: 5 }), "k-2");
+    expect([busy.status, ((await busy.json()) as Problem).code]).toEqual([409, "idempotency_in_flight"]);
+    for await (const _ of reading);
+    expect((await keyed("long", words(60, { interval_ms: 5 }), "k-2")).status).toBe(200);
+    const both = await Promise.all(
+      [1, 2, 3].map(() => keyed("long", words(3), "k-3", { prefer: "respond-async" }).then((r) => r.json() as Promise<RunBody>)),
+    );
+    expect(new Set(both.map((r) => r.run)).size).toBe(1);
+  });
+
+  test("a key that is no key", async () => {
+    await deploy("plain", "() => 1");
+    expect(await problem(keyed("plain", null, "x".repeat(300)))).toMatchObject({ status: 400, param: "Idempotency-Key" });
+  });
+});
+
+describe("a run whose object dies", () => {
+  test("goes on: steps are not done twice, events have no gap and no repeat", async () => {
+    await deploy(
+      "survives",
+      `async (ctx) => {
+      const n = await ctx.step("count", () => (globalThis.counted = (globalThis.counted ?? 0) + 1));
+      ctx.log("counted " + n);
+      await ctx.memory.set("seen", n);
+      await ctx.emit("counted", n);
+      const first = await ctx.ai.chat(ctx.input.short);
+      const second = await ctx.ai.chat(ctx.input.long);
+      return { n, first: first.text, second: second.text, seen: await ctx.memory.get("seen"), counted: globalThis.counted };
+    }`,
+    );
+    const answer = await stream("survives", { short: words(3), long: words(80, { interval_ms: 5 }) });
+    const before: SseEvent[] = [];
+    try {
+      for await (const event of sse(answer)) {
+        before.push(event);
+        if (event.event === "delta" && event.data["step"] === "ai#2" && before.length > 12) await abortAllDurableObjects();
+      }
+    } catch {
+      // The stream broke with its object.
+    }
+    const run = String(before[0]?.data["run"]);
+    const last = before.at(-1)?.id ?? 0;
+    const after = await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all, headers: { "last-event-id": String(last) } }));
+    const all = [...before, ...after];
+    expect(all.map((e) => e.id)).toEqual(all.map((_, i) => i + 1));
+    const result = all.at(-1)?.data["output"] as { n: number; first: string; second: string; seen: number; counted: number };
+    expect(result.n).toBe(result.counted);
+    expect(result.seen).toBe(result.n);
+    expect(textOf(all)).toBe(result.first + result.second);
+    expect(all.filter((e) => e.event === "event")).toHaveLength(1);
+    expect(all.filter((e) => e.event === "step" && e.data["path"] === "count").map((e) => e.data["status"])).toEqual(["started", "done"]);
+    expect((await get<{ lines: unknown[] }>(`/v1/runs/${run}/logs`)).lines).toHaveLength(1);
+    const long = Object.values((await peerState()).calls).filter((call) => call.frames > 80);
+    expect(long.every((call) => call.runs === 1)).toBe(true);
+  });
+
+  test("asks for something else on replay: nondeterministic_step", async () => {
+    await deploy(
+      "fickle",
+      `async (ctx) => {
+      globalThis.times = (globalThis.times ?? 0) + 1;
+      if (globalThis.times === 1) { await ctx.ai.chat(ctx.input.a); await ctx.ai.chat(ctx.input.hang); }
+      return (await ctx.ai.chat(ctx.input.b)).text;
+    }`,
+    );
+    const answer = await stream("fickle", { a: words(2), b: words(3), hang: words(1, { hang: true }) });
+    let run = "";
+    try {
+      for await (const event of sse(answer)) {
+        if (event.event === "run.started") run = String(event.data["run"]);
+        if (event.event === "step" && event.data["path"] === "ai#2") await abortAllDurableObjects();
+      }
+    } catch {
+      // as above
+    }
+    const rest = await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }));
+    expect(rest.at(-1)).toMatchObject({ event: "run.failed", data: { error: { code: "nondeterministic_step" } } });
+  });
+
+  test("a replayed failure is the same failure", async () => {
+    await deploy(
+      "caught",
+      `async (ctx) => {
+      let code = "none"; try { await ctx.ai.chat(ctx.input.bad); } catch (error) { code = error.code; }
+      const more = await ctx.ai.chat(ctx.input.long);
+      return { code, words: more.text.trim().split(" ").length };
+    }`,
+    );
+    const answer = await stream("caught", { bad: words(1, { refuse: { code: "queue_full" } }), long: words(60, { interval_ms: 5 }) });
+    let run = "";
+    try {
+      for await (const event of sse(answer)) {
+        if (event.event === "run.started") run = String(event.data["run"]);
+        if (event.event === "delta" && event.data["step"] === "ai#2") await abortAllDurableObjects();
+      }
+    } catch {
+      // as above
+    }
+    expect((await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))).at(-1)?.data["output"]).toEqual({
+      code: "queue_full",
+      words: 60,
+    });
+  });
+});
+
+test("the rows that a run leaves are those of its format", async () => {
+  await deploy("stored", "async (ctx) => { ctx.log('x'); return (await ctx.ai.chat(ctx.input)).text; }");
+  const { run } = (await (await invoke("stored", words(2))).json()) as RunBody;
+  const rows = await bindings.RUNS.getByName(run).dump();
+  expect(rows["meta"]).toContainEqual({ key: "format", value: "1" });
+  expect(Object.keys(rows)).toEqual([
+    "meta",
+    "run",
+    "events",
+    "logs",
+    "usage_outbox",
+    "parent_untold",
+    "execution_steps",
+    "execution_calls",
+    "execution_frames",
+    "execution_journal",
+  ]);
+  expect(rows["execution_frames"]).toEqual([]);
 });

@@ -253,6 +253,12 @@ export class Run extends DurableObject<Env> implements RunObject {
     this.#live?.execution.childDone(run, outcome);
   }
 
+  /** The most that ran in this object at once, of what the platform limits. */
+  peaks(): { workers: number; connections: number } {
+    const { workers, connections } = objectLimits(this.ctx);
+    return { workers: workers.peak, connections: connections.peak };
+  }
+
   /** For tests and tools that keep a state fixture. */
   async dump(): Promise<Record<string, unknown[]>> {
     return this.#log.exists ? this.#log.dump() : {};

@@ -5,7 +5,7 @@
  */
 import { WorkerEntrypoint } from "cloudflare:workers";
 import { failure } from "../../schema/core/errors.ts";
-import { GUEST_REQUEST_BYTES_MAX, type GuestReply } from "../../schema/core/wire/guest.ts";
+import { GUEST_REQUEST_BYTES_MAX, type GuestReply, type GuestStreamLine } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
 import { hostAt } from "./execution-host.ts";
 import type { HostAddress } from "./execution.ts";
@@ -19,7 +19,12 @@ abstract class Capability extends WorkerEntrypoint<Env, CapabilityProps> {
   async ask(request: unknown): Promise<string> {
     if (!isText(request)) return refuse("A capability takes JSON text of a bounded size.");
     const { host, execution } = this.ctx.props;
-    return await hostAt(this.env, host).guest(execution, `${this.capability} ${request}`);
+    try {
+      return await hostAt(this.env, host).guest(execution, `${this.capability} ${request}`);
+    } catch {
+      // The object died, and the run that asked with it; it will be replayed.
+      return gone;
+    }
   }
 }
 
@@ -28,7 +33,11 @@ export class AI extends Capability {
 
   async open(request: unknown): Promise<ReadableStream<Uint8Array>> {
     const { host, execution } = this.ctx.props;
-    return await hostAt(this.env, host).guestStream(execution, `ai ${isText(request) ? request : "null"}`);
+    try {
+      return await hostAt(this.env, host).guestStream(execution, `ai ${isText(request) ? request : "null"}`);
+    } catch {
+      return new Response(gone_line).body ?? new ReadableStream();
+    }
   }
 }
 
@@ -46,4 +55,7 @@ export class JournalCapability extends Capability {
 }
 
 const isText = (request: unknown): request is string => typeof request === "string" && request.length <= GUEST_REQUEST_BYTES_MAX;
+const interrupted = failure("internal", "The run was interrupted.");
+const gone = JSON.stringify({ ok: false, error: interrupted } satisfies GuestReply);
+const gone_line = `${JSON.stringify({ type: "error", error: interrupted } satisfies GuestStreamLine)}\n`;
 const refuse = (detail: string): string => JSON.stringify({ ok: false, error: failure("invalid_request", detail) } satisfies GuestReply);
