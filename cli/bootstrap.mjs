@@ -73,5 +73,5 @@ const child = spawn(node, ["--disable-warning=ExperimentalWarning", ...entry], {
 // A terminal's Ctrl-C reaches the child by itself; a signal sent to this process alone is passed on.
 process.on("SIGINT", () => {});
 for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
-child.on("error", (error) => stop(`cannot start ${node}: ${error.message}`));
+child.on("error", (error) => stop(`cannot start ${String(node)}: ${error.message}`));
 child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));

@@ -23,8 +23,11 @@ export type CellId = Id<"cell">;
 export type NodeId = Id<"node">;
 export type GroupId = Id<"group">;
 export type InstanceId = Id<"instance">;
+/** @public */
 export type UsageId = Id<"usage">;
+/** @public */
 export type AccountId = Id<"account">;
+/** @public */
 export type TransferId = Id<"transfer">;
 
 const PREFIX = {

@@ -5,7 +5,6 @@
 declare const brand: unique symbol;
 export type NanoMoney = bigint & { readonly [brand]: "nano-money" };
 export type Currency = "EUR" | "USD" | "GBP" | "CHF";
-export const CURRENCIES: readonly Currency[] = ["EUR", "USD", "GBP", "CHF"];
 
 export const NANO_PER_UNIT = 1_000_000_000n;
 /** NUMERIC(38,0) in Postgres holds it; beyond it input is refused. */

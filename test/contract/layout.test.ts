@@ -39,6 +39,7 @@ describe("the layout checks can fail", () => {
     ["edge/x.ts", 'import type { A } from "../gpu-gateway/policy/vocabulary.ts";'],
     ["gpu-gateway/engines/x.ts", 'const a = await import("../server/http.ts");'],
     ["schema/core/x.ts", 'import "../db/queries/a.ts";'],
+    ["gpu-gateway/runtime/x.ts", 'import { w } from "./meter.test-support.ts";'],
   ])("sees a wrong import in %s: %s", (path, text) => expect(importBreaches(planted(path, text))).toHaveLength(1));
 
   it.each([

@@ -68,7 +68,8 @@ function resolve(from: string, to: string): string {
   return parts.join("/");
 }
 
-const isTest = (path: string) => /\.(test|conformance)\.ts$/.test(path) || path.endsWith("vitest.config.ts");
+/** Tests, and what only tests import, wherever they lie. */
+export const isTest = (path: string) => /(\.(test|conformance|test-support|test-child)\.ts|\/testing\.ts|vitest\.config\.ts)$/.test(path);
 
 /** Imports point one way (DESIGN §2). Tests beside the code may import the world. */
 export function importBreaches(files: readonly SourceFile[]): Breach[] {
@@ -80,6 +81,8 @@ export function importBreaches(files: readonly SourceFile[]): Breach[] {
       return importsOf(file.text)
         .filter((name) => name.startsWith("."))
         .flatMap((name) => {
+          if (isTest(resolve(file.path, name)))
+            return [{ path: file.path, what: `what ships may not import what only tests need (${name})` }];
           const target = roomOf(resolve(file.path, name));
           if (!target || target.room === room.room || room.may.includes(target.room)) return [];
           return [{ path: file.path, what: `${room.room} may not import ${target.room} (${name})` }];

@@ -188,7 +188,8 @@ describe("two legs", () => {
     ["remote_block_ids empty", { remote_block_ids: [[]] }],
   ])("as on vLLM, the whole decode engine dies of: %s", async (_title, changed) => {
     const victim = await launchSimulated({ role: "decode", speed: SPEED });
-    const params = { do_remote_prefill: true, remote_block_ids: [[1]], remote_host: "127.0.0.1", remote_port: 1, ...changed };
+    const good: Record<string, unknown> = { do_remote_prefill: true, remote_block_ids: [[1]], remote_host: "127.0.0.1", remote_port: 1 };
+    const params = { ...good, ...changed };
     const answer = await chat(victim.url, "Bad parameters", { kv_transfer_params: params });
     expect([answer.status, answer.body.error?.message]).toEqual([500, expect.stringContaining("EngineCore")]);
     expect((await fetch(`${victim.url}/health`)).status).toBe(503);

@@ -49,6 +49,7 @@ export const chatMessage = z.discriminatedUnion("role", [
   }),
   z.object({ role: z.literal("tool"), content, tool_call_id: z.string() }),
 ]);
+/** @public */
 export type ChatMessage = z.infer<typeof chatMessage>;
 
 const tool = z.object({

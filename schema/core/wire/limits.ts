@@ -16,6 +16,7 @@ export const N_MAX = 8; // choices: 400
 export const MAX_TOKENS_MAX = 131_072; // 400
 export const CODE_BYTES_MAX = 1_000_000; // a deployed function's code: 413
 export const STEPS_MAX = 1_000; // steps of a run: too_many_steps
+/** @public Also read as text by sdk/guest/build. */
 export const FANOUT_MAX = 1_000; // children of one step: too_many_steps
 export const MEMORY_VALUE_BYTES_MAX = 65_536; // a value in `ctx.memory`: invalid_request
 export const LOG_LINES_MAX = 10_000; // log lines of a run; the rest is dropped and counted

@@ -52,12 +52,6 @@ export const linkFromEdge = z.discriminatedUnion("type", [
 ]);
 export type LinkFromEdge = z.infer<typeof linkFromEdge>;
 
-/** What one GPU second was used for by one call, by leg; integer nanoseconds as decimal strings. */
-export const callMeter = z.object({
-  prefill_gpu_ns: z.string(),
-  decode_gpu_ns: z.string(),
-});
-
 export const linkFromGateway = z.discriminatedUnion("type", [
   z.object({ type: z.literal("welcome"), version: z.int(), cell: id, epoch: z.int() }),
   z.object({ type: z.literal("accepted"), call: id }),
