@@ -1,0 +1,127 @@
+/**
+ * `npm start` as a person meets it, in a process of its own beside the shared product (two products coexist on one machine): its end by
+ * Ctrl-C, its state over a restart, what a SIGKILL leaves, and its one-line refusals.
+ */
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, it } from "vitest";
+import { listKeys, createKey } from "../../cli/commands/keys.ts";
+import { usage } from "../../cli/commands/usage.ts";
+import { StateFolder } from "../../cli/dev/state.ts";
+import { until } from "../support/until.ts";
+
+const root = join(import.meta.dirname, "..", "..");
+const folder = mkdtempSync(join(tmpdir(), "millrace-supervisor-"));
+const state = new StateFolder(folder);
+const UP_MS = 60_000;
+
+type Started = { readonly child: ChildProcess; readonly output: () => string; readonly exit: Promise<number | null> };
+
+/** Runs what `npm start -- …` runs, in a group of its own as a terminal would. */
+function npmStart(...flags: string[]): Started {
+  const child = spawn(
+    process.execPath,
+    ["cli/bootstrap.mjs", "dev", "--state", folder, "--edge-port", "0", "--gateway-port", "0", "--speed", "20", ...flags],
+    {
+      cwd: root,
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+    },
+  );
+  let text = "";
+  child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
+  return { child, output: () => text, exit: new Promise((resolve) => child.once("exit", (code) => resolve(code))) };
+}
+
+const ready = (started: Started) =>
+  until(
+    "ready",
+    () => {
+      if (started.child.exitCode !== null) throw new Error(started.output());
+      return started.output().includes("\nready\n");
+    },
+    UP_MS,
+  );
+
+/** Every process whose command line or environment names this state folder. */
+function left(): string[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .flatMap((pid) => {
+      try {
+        const command = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
+        return command.includes(folder) ? [`${pid} ${command}`] : [];
+      } catch {
+        return []; // ended meanwhile
+      }
+    });
+}
+
+const group = (started: Started, signal: NodeJS.Signals) => process.kill(-(started.child.pid ?? 0), signal);
+
+afterAll(() => {
+  const note = join(folder, "postgres", "postgres-home.txt");
+  if (existsSync(note)) rmSync(readFileSync(note, "utf8").trim(), { recursive: true, force: true });
+  rmSync(folder, { recursive: true, force: true });
+});
+
+it.skipIf(process.platform !== "linux")(
+  "comes up, stops at Ctrl-C without leaving a process, keeps its state, and recovers from a SIGKILL of the whole",
+  async () => {
+    const first = npmStart();
+    await ready(first);
+    const lines = first.output().split("\n");
+    const at = lines.indexOf("ready");
+    expect(lines[at + 1]).toMatch(/edge +http:\/\/127\.0\.0\.1:\d+$/);
+    expect(lines[at + 2]).toMatch(/gateway +http:\/\/127\.0\.0\.1:\d+$/);
+    expect(lines[at + 3]).toMatch(/key +mr_/);
+    expect(first.output().match(/^ {2}(curl|npx) /gm)).toHaveLength(3);
+    for (const secret of ["dev-key", "cell-secret", "run.json", "edge.env"]) expect(statSync(state.file(secret)).mode & 0o777).toBe(0o600);
+    const key = state.readSecret("dev-key") ?? "";
+    const url = state.readRun()?.edge?.url ?? "";
+    await createKey({ url, key }, "kept", ["usage"]);
+
+    const beside = npmStart();
+    expect(await beside.exit).toBe(1);
+    expect(beside.output()).toMatch(/already runs from this folder at http.*--state DIR/);
+
+    group(first, "SIGINT");
+    expect(await first.exit).toBe(0);
+    expect(left()).toEqual([]);
+    expect(state.readRun()).toBeNull();
+
+    const second = npmStart();
+    await ready(second);
+    expect(state.readSecret("dev-key")).toBe(key);
+    const again = { url: state.readRun()?.edge?.url ?? "", key };
+    expect((await listKeys(again)).keys.map((one) => one.name)).toContain("kept");
+
+    const before = state.readRun();
+    group(second, "SIGKILL");
+    await second.exit;
+    const third = npmStart();
+    await ready(third);
+    expect(state.readRun()?.gateway?.process.pid).not.toBe(before?.gateway?.process.pid);
+    const report = await usage({ url: state.readRun()?.edge?.url ?? "", key }, { group_by: ["function"], settle: true });
+    expect(report.reconciliation.difference_gpu_ns).toBe("0");
+    group(third, "SIGTERM");
+    expect(await third.exit).toBe(0);
+    expect(left()).toEqual([]);
+  },
+  4 * UP_MS,
+);
+
+it("says in one line that a named port is in use, and what to do", async () => {
+  const taken = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => taken.once("listening", resolve));
+  const address = taken.address();
+  const port = typeof address === "object" && address ? address.port : 0;
+  const refused = npmStart("--edge-port", String(port));
+  expect(await refused.exit).toBe(1);
+  expect(refused.output().trim()).toBe(`millrace: port ${port} is in use; stop what listens there or choose another with --edge-port.`);
+  taken.close();
+});
