@@ -3,16 +3,20 @@ import { env } from "cloudflare:workers";
 import { abortAllDurableObjects, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import postgres from "postgres";
 import { afterEach, beforeAll, describe, expect, inject, test } from "vitest";
+import { sha256Hex } from "../../schema/core/hash.ts";
 import { asId, randomId, type SessionId } from "../../schema/core/ids.ts";
 import { SESSION_FRAME_BYTES_MAX, SESSION_LOG_EVENTS_MAX, SESSION_UNACKED_EVENTS_MAX } from "../../schema/core/wire/limits.ts";
 import type { SessionEvent, SessionToClient } from "../../schema/core/wire/session.ts";
 import { sessionToClient } from "../../schema/core/wire/session.ts";
 import { deployVersion } from "../../schema/db/queries/functions/deploy-version.ts";
+import { createKey } from "../../schema/db/queries/keys/create-key.ts";
+import { revokeKey } from "../../schema/db/queries/keys/revoke-key.ts";
 import { ensureProject } from "../../schema/db/queries/tenants/ensure-project.ts";
 import type { PeerControl, PeerScript, PeerState } from "../../test/support/link-peer.ts";
 import type { Env } from "../env.ts";
 import { type AgentSession, CALLER_HEADER } from "./agent-session.ts";
 import { importSession } from "./session-export.ts";
+import fixture from "./session-fixture-1.json";
 import { SessionLog } from "./session-log.ts";
 import type { SessionIdentity } from "./session-store.ts";
 
@@ -42,7 +46,20 @@ export default agent(async (ctx) => {
 });`;
 
 const sql = postgres(bindings.DB.connectionString, { max: 1, fetch_types: false, onnotice: () => {} });
-beforeAll(() => ensureProject(sql, { tenant: TENANT, tenant_name: "sessions", project: PROJECT, project_name: "sessions" }));
+beforeAll(async () => {
+  await ensureProject(sql, { tenant: TENANT, tenant_name: "sessions", project: PROJECT, project_name: "sessions" });
+  await mint(CALLER.key);
+});
+const mint = (key: string) =>
+  createKey(sql, {
+    tenant: TENANT,
+    project: PROJECT,
+    key: asId<"key">(key),
+    secret_hash: sha256Hex(key),
+    name: key,
+    scopes: ["invoke"],
+    expires_at: null,
+  });
 
 let named = 0;
 async function session(code = ECHO, config: object = {}): Promise<{ stub: Stub; identity: SessionIdentity }> {
@@ -135,8 +152,8 @@ afterEach(async () => {
   await control({ do: "refuse_upgrades", status: 0 });
 });
 
-async function connect(stub: Stub, resume_from?: number): Promise<Client> {
-  const headers = { upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(CALLER) };
+async function connect(stub: Stub, resume_from?: number, caller = CALLER): Promise<Client> {
+  const headers = { upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(caller) };
   const response = await stub.fetch("http://session/connect", { headers });
   if (!response.webSocket) throw new Error(`no socket: ${response.status}`);
   const client = new Client(response.webSocket);
@@ -281,6 +298,19 @@ describe("messages", () => {
     client.say(message("another", "same"));
     expect(await client.refusal()).toMatchObject({ id: "same", error: { code: "idempotency_mismatch" } });
   });
+});
+
+test("a key that was revoked begins no turn, and its socket is closed", async () => {
+  const { stub } = await session(TALKER);
+  const key = `key_${crypto.randomUUID()}`;
+  await mint(key);
+  await revokeKey(sql, { tenant: TENANT, project: PROJECT, key });
+  const client = await connect(stub, 0, { ...CALLER, key });
+  client.say(message("let me in"));
+  await client.until("the close", ({ closed }) => closed);
+  expect(client.closed?.code).toBe(4003);
+  expect((await client.refusal()).error.code).toBe("revoked_key");
+  expect(await logged(stub)).toEqual([]);
 });
 
 describe("reconnecting", () => {
@@ -534,7 +564,29 @@ test("a session exported is the same session where it is imported", async () => 
   expect(await logged(copy)).toEqual(await logged(stub));
 });
 
-/** Kills every object, as a crash of the process would; stubs made before are of no use afterwards. */
+test("a session stored in format 1 opens, replays, and goes on", async () => {
+  const { identity } = await session(TALKER);
+  const copy = stubOf(`${identity.session}-fixture`);
+  await runInDurableObject(copy, (_object, { storage }) => {
+    storage.transactionSync(() => importSession(storage.sql, fixture));
+    // The function that it was created with is deployed here under the ids of this database.
+    const then = JSON.parse(fixture.tables.session_meta.find((row) => row.key === "identity")!.value) as SessionIdentity;
+    storage.sql.exec("UPDATE session_meta SET value = ? WHERE key = 'identity'", JSON.stringify({ ...identity, session: then.session }));
+  });
+  await evictDurableObject(copy);
+  const client = await connect(copy, 0);
+  await client.until("the replay", ({ last }) => last === fixture.tables.session_log.length);
+  expect(client.events.map((event) => event.type)).toEqual(fixture.tables.session_log.map((row) => row.type));
+  client.say(message("and now?"));
+  expect(await client.turnOver("t4")).toMatchObject({ type: "turn.done", output: { heard: "and now?" } });
+  const history = client.events.findLast((event) => event.type === "event");
+  expect(history).toMatchObject({ data: [{ content: "first" }, {}, { content: "second" }, {}] });
+});
+
+/**
+ * Kills every object, as a crash of the process would; stubs made before are of no use afterwards. `evictDurableObject` is not
+ * this: it waits until nothing is in flight and the link, which pins the object, has lingered and is closed.
+ */
 async function crash(identity: SessionIdentity): Promise<Stub> {
   await abortAllDurableObjects();
   return stubOf(identity.session);

@@ -22,6 +22,7 @@ import { forgetExecution } from "../runtime/tables.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
 import { SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
+import { CLOSE_REVOKED_KEY, SessionKeys } from "./session-keys.ts";
 import { SessionLog } from "./session-log.ts";
 import { close, readerOf, SessionReaders, write } from "./session-readers.ts";
 import { SessionRunner } from "./session-runner.ts";
@@ -52,10 +53,12 @@ type Parts = {
 
 export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   #parts: Parts | undefined;
+  readonly #keys: SessionKeys;
   #gateway: { readonly key: string; readonly client: GatewayClient } | undefined;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
+    this.#keys = new SessionKeys(env.DB);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     const identity = readIdentity(ctx.storage.sql);
     if (!identity) return;
@@ -134,7 +137,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     this.#meter(this.#known(), socket, 0);
   }
 
-  #handle(parts: Parts, socket: WebSocket, frame: SessionFromClient): void {
+  async #handle(parts: Parts, socket: WebSocket, frame: SessionFromClient): Promise<void> {
     const { readers, runner } = parts;
     if (frame.type === "hello") return readers.hello(socket, frame.resume_from);
     if (!readerOf(socket).greeted) return readers.refuse(socket, failure("malformed_frame", "the first frame is hello"));
@@ -149,7 +152,15 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     }
   }
 
-  #message(parts: Parts, socket: WebSocket, message: { id: string; text: string }): void {
+  async #message(parts: Parts, socket: WebSocket, message: { id: string; text: string }): Promise<void> {
+    const { key } = readerOf(socket).caller;
+    const good = await objectLimits(this.ctx).connections.run(() => this.#keys.isGood(key, Date.now()));
+    if (good) return this.#take(parts, socket, message);
+    parts.readers.refuse(socket, failure("revoked_key"), message.id);
+    close(socket, CLOSE_REVOKED_KEY, "revoked_key");
+  }
+
+  #take(parts: Parts, socket: WebSocket, message: { id: string; text: string }): void {
     const { readers, turns, runner, identity } = parts;
     const { id, text } = message;
     switch (turns.seen(id, text)) {
