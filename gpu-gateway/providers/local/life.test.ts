@@ -1,5 +1,5 @@
 /** Lives and deaths that only processes on one machine have: stubborn engines, orphans, hung agents, a gateway that never comes back. */
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -11,6 +11,7 @@ import type { EngineCatalogueInput } from "../../node-agent/catalogue.ts";
 import { LOG_BYTES_MAX } from "../../node-agent/limits.ts";
 import { isRunning } from "../../node-agent/processes.ts";
 import type { Provider, ProviderEvent, RunningGroup } from "../../ports/provider.ts";
+import { DEFAULT_AGENT_COMMAND } from "./agent-process.ts";
 import { createLocalProvider } from "./local.ts";
 import { LocalNode, tinyEngine } from "./testing.ts";
 
@@ -225,6 +226,23 @@ describe("an agent", () => {
         .split("\n")
         .filter((line) => line.includes(node.state_dir));
     await until("one agent", () => agents().length === 1);
+  });
+
+  test("does not start where another has the state folder, nor with flags that mean nothing", async () => {
+    const node = place({ tiny: tinyEngine() });
+    const { provider } = await opened(node);
+    const before = node.agent();
+    const start = (...flags: string[]) => {
+      const [command = "", ...args] = DEFAULT_AGENT_COMMAND;
+      return spawnSync(command, [...args, ...flags], { encoding: "utf8", timeout: 20_000 });
+    };
+    const catalogue = path.join(node.state_dir, "catalogue.json");
+    const flags = ["--state", node.state_dir, "--gpus", "4", "--lease-ms", "1000", "--engines", catalogue];
+    expect(start(...flags, "--node", "node_test").status).toBe(3);
+    const faulty = start(...flags, "--node", "../x", "--gpus", "0");
+    expect([faulty.status, faulty.stderr.match(/--\w+/g)]).toEqual([2, ["--node", "--gpus"]]);
+    expect(node.agent()).toEqual(before);
+    expect(await provider.renew()).toHaveLength(1);
   });
 
   test("does not start on a record that was tampered with, and says where to look", async () => {
