@@ -22,6 +22,7 @@ export async function resolveFunction(
   env: Env,
   of: { readonly tenant: string; readonly project: string; readonly name: string; readonly version?: string | undefined },
 ): Promise<ResolvedFunction | null> {
+  if (of.version?.includes("\0")) return null; // no text of Postgres holds it, so no version is named so
   const found = await withDatabase(env.DB, (sql) => resolveVersion(sql, { ...of, version: of.version ?? "live" }));
   if (!found) return null;
   const { function: id, name, version, code_hash, config_hash } = found;

@@ -2,7 +2,10 @@
 import { z } from "zod";
 import * as http from "../schema/core/wire/http.ts";
 import { chatRequest, completionRequest } from "../schema/core/wire/chat.ts";
+import { sessionEvent } from "../schema/core/wire/session.ts";
 import type { Scope } from "../schema/core/wire/token.ts";
+
+const sessionPage = z.object({ events: z.array(sessionEvent), seq: z.int(), truncated_before: z.int().optional() });
 
 type Operation = {
   readonly method: "get" | "post" | "delete";
@@ -104,6 +107,21 @@ const OPERATIONS: readonly Operation[] = [
   },
   {
     method: "get",
+    path: "/v1/sessions/{session}",
+    summary: "A session",
+    scope: "invoke",
+    answers: { 200: { description: "The session", schema: http.session } },
+  },
+  {
+    method: "get",
+    path: "/v1/sessions/{session}/events",
+    summary: "A page of a session's log",
+    scope: "invoke",
+    query: { after: "the number of the last event that one has" },
+    answers: { 200: { description: "Events, the last number written, and what was cut off", schema: sessionPage } },
+  },
+  {
+    method: "get",
     path: "/v1/sessions/{session}/connect",
     summary: "Speak with a session (WebSocket, millrace.session.v1)",
     scope: "invoke",
@@ -165,6 +183,13 @@ const OPERATIONS: readonly Operation[] = [
     method: "get",
     path: "/v1/models",
     summary: "List models (OpenAI)",
+    scope: "infer",
+    answers: { 200: { description: "As OpenAI's API answers" } },
+  },
+  {
+    method: "get",
+    path: "/v1/models/{model}",
+    summary: "A model (OpenAI)",
     scope: "infer",
     answers: { 200: { description: "As OpenAI's API answers" } },
   },

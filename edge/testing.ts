@@ -18,7 +18,8 @@ export function request(
   const headers: Record<string, string> = { ...options.headers };
   if (options.key !== undefined) headers["authorization"] ??= `Bearer ${options.key}`;
   if (options.body !== undefined) headers["content-type"] ??= "application/json";
-  const body = options.body === undefined ? {} : { body: typeof options.body === "string" ? options.body : JSON.stringify(options.body) };
+  const raw = typeof options.body === "string" || options.body instanceof Uint8Array;
+  const body = options.body === undefined ? {} : { body: raw ? (options.body as string) : JSON.stringify(options.body) };
   return worker.default.fetch(new Request(`https://edge.test${path}`, { method, headers, ...body }));
 }
 

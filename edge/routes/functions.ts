@@ -18,6 +18,7 @@ export const functions = new Hono<App>();
 functions.post("/v1/functions", async (c) => {
   const { tenant, project } = await callerWith(c, "deploy");
   const { name, code, config, alias } = await jsonBody(c, deployRequest, DEPLOY_BODY_BYTES_MAX);
+  if (code.includes("\0")) refuse("invalid_request", "code: contains a NUL character", "code");
   if (new TextEncoder().encode(code).length > CODE_BYTES_MAX)
     refuse("body_too_large", `A function's code has at most ${CODE_BYTES_MAX} bytes.`);
   for (const host of config.egress) {

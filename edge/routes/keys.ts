@@ -1,6 +1,7 @@
 /** API keys of a project. The key itself is in the answer to its creation and nowhere else. */
 import { Hono } from "hono";
 import { failure } from "../../schema/core/errors.ts";
+import { ID_PATTERN } from "../../schema/core/ids.ts";
 import { KEY_ENTROPY_BYTES, mintKey } from "../../schema/core/keys.ts";
 import { keyCreate, type keyCreated, type keyList } from "../../schema/core/wire/http.ts";
 import { createKey } from "../../schema/db/queries/keys/create-key.ts";
@@ -15,6 +16,7 @@ export const keys = new Hono<App>();
 keys.post("/v1/keys", async (c) => {
   const { tenant, project, scopes: own } = await callerWith(c, "admin");
   const { name, scopes, expires_at } = await jsonBody(c, keyCreate);
+  if (name.includes("\0")) refuse("invalid_request", "name: contains a NUL character", "name");
   const beyond = scopes.find((scope) => !own.includes(scope));
   if (beyond) refuse("insufficient_scope", `A key cannot give what it has not: \`${beyond}\`.`);
   const expires = expires_at === undefined ? null : expiryOf(expires_at);
@@ -34,7 +36,8 @@ keys.get("/v1/keys", async (c) => {
 
 keys.delete("/v1/keys/:key", async (c) => {
   const { tenant, project } = await callerWith(c, "admin");
-  const revoked = await withDatabase(c.env.DB, (sql) => revokeKey(sql, { tenant, project, key: c.req.param("key") }));
+  const key = c.req.param("key");
+  const revoked = ID_PATTERN.test(key) && (await withDatabase(c.env.DB, (sql) => revokeKey(sql, { tenant, project, key })));
   if (!revoked) throw new Refusal(failure("not_found", "There is no such key."));
   return c.body(null, 204);
 });
