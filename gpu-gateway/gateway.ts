@@ -6,7 +6,7 @@
  * Fenced or without a journal: every client is told, what was journalled is made durable, and the process ends; its successor
  * replays. There is no way back inside the process.
  */
-import { createHmac, randomBytes, randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -26,6 +26,7 @@ import { createScheduler } from "./policy/scheduler.ts";
 import type { Provider } from "./ports/provider.ts";
 import { Fenced } from "./ports/provider.ts";
 import { createLocalProvider } from "./providers/local/local.ts";
+import { tenantSalts } from "./runtime/cache-salt.ts";
 import { monotonicClock } from "./runtime/clock.ts";
 import { LeaseKeeper } from "./runtime/lease.ts";
 import { createMeter, type Meter } from "./runtime/meter.ts";
@@ -97,7 +98,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     cell,
     epoch: lease.epoch,
     boot_id: randomUUID(),
-    ledger: createPostgresLedger(sql),
+    ledger: metrics.watchLedger(createPostgresLedger(sql)),
     usage_cut_ms: config.usage_cut_ms,
     renew: async () => new Map((await provider.renew()).map(({ node_id, confirmed_at }) => [node_id, confirmed_at])),
     on_failure: (reason) => fence(`the journal cannot be written: ${reason}`),
@@ -112,14 +113,13 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     meter.record({ type: "call_ended", call, outcome: "failed", code: "gateway_lost", tokens: { prompt: 0, cached: 0, completion: 0 } });
 
   const provisions = new ProvisionBook(meter);
-  const salt_key = createHmac("sha256", config.cell_secret).update("millrace prefix cache").digest();
   runtime = new Runtime({
     scheduler,
     meter,
     clock,
     observer: metrics,
     max_tokens_default: config.limits.max_tokens_default,
-    cacheSalt: (tenant) => createHmac("sha256", salt_key).update(tenant).digest("base64url"),
+    cacheSalt: tenantSalts(config.cell_secret),
     provisioned: (provision) => provisions.state(provision),
     log,
     fleet: {

@@ -17,6 +17,7 @@ import type { LegFailure, LegUsage } from "../policy/vocabulary.ts";
 import type { Engine, Handover, LegDelta, LegRequest, LegSink, RunningLeg } from "../ports/engine.ts";
 import type { MeterInput } from "./meter.ts";
 import type { CallEntry } from "./calls.ts";
+import { EMPTY_DELTAS_WITHHELD_MAX } from "./limits.ts";
 
 export type StartLeg = Extract<Effect, { type: "start_leg" }>;
 
@@ -44,10 +45,9 @@ export class LegRun implements LegSink {
   readonly #kv_lease: Micros;
   #state: State = { at: "started" };
   #running: RunningLeg | null = null;
-  #first_token = false;
+  #begun = false;
+  readonly #withheld: LegDelta[] = [];
   #cancelling = false;
-  /** Tokens the scheduler has not heard of yet. */
-  unreported = false;
   tokens = 0;
 
   constructor(host: LegHost, effect: StartLeg, entry: CallEntry, source: LegRun | null, kv_lease: Micros) {
@@ -87,18 +87,29 @@ export class LegRun implements LegSink {
   delta(delta: LegDelta): void {
     // A cancelled leg is still spending until the engine confirms, but its client wants no more.
     if (!this.active || this.effect.role === "prefill" || this.#cancelling) return;
+    if (!this.#begun) {
+      // An engine says the role before it has the KV, and may still lose it: until a token comes the call can be retried.
+      const empty = delta.tokens === 0 && delta.finish_reason === null;
+      if (empty && this.#withheld.length < EMPTY_DELTAS_WITHHELD_MAX) return void this.#withheld.push(delta);
+      this.#begin();
+    }
     this.tokens += delta.tokens;
-    this.unreported = true;
     this.#host.deliver(this, delta);
-    if (this.#first_token) return;
-    this.#first_token = true;
+  }
+
+  /** The first token: decode has pulled the KV. */
+  #begin(): void {
+    this.#begun = true;
     this.#source?.release();
+    for (const held of this.#withheld) this.#host.deliver(this, held);
+    this.#withheld.length = 0;
     this.#host.dispatch({ type: "leg_first_token", leg_id: this.effect.leg_id });
   }
 
   finished(end: { readonly usage: LegUsage; readonly finish_reason: string; readonly handover: Handover | null }): void {
     if (!this.active) return;
     const { leg_id, role } = this.effect;
+    if (role !== "prefill" && !this.#begun) this.#begin();
     if (role !== "decode") this.entry.prompt = { tokens: end.usage.prompt_tokens, cached: end.usage.cached_tokens };
     if (role === "prefill" && end.handover !== null) this.#hold(end.handover);
     else this.#leave();

@@ -13,3 +13,5 @@ export const LEASE_SKEW_MS = 250; // subtracted from a lease's end: clocks and t
 export const LEASE_RENEWALS_PER_TERM = 4; // so that one lost renewal does not lose the cell
 export const GROUPS_ENDED_EARLY_MAX = 256; // groups that ended before their launch was answered, remembered: the oldest go
 export const PROVISIONS_KNOWN_MAX = 1_024; // provisions recognised when they are stated again: closed ones go first
+export const SALTS_KEPT_MAX = 10_000; // tenants whose cache salt is kept: made again for the rest
+export const EMPTY_DELTAS_WITHHELD_MAX = 64; // pieces without a token before the first token: then they are sent, and count as the beginning

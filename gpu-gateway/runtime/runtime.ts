@@ -42,6 +42,8 @@ export interface RuntimeObserver {
   callRejected(model: string, failure: Failure): void;
   firstToken(entry: CallEntry, now: Micros): void;
   legStarted(role: string, instance: string): void;
+  /** How long a call's record took to be on disk. */
+  journaled(took: Micros): void;
 }
 
 export type CallRequest = {
@@ -246,10 +248,17 @@ export class Runtime {
     if (entry === undefined) return;
     entry.journaled = true;
     this.record({ type: "call_accepted", call: call.call_id, tags: entry.tags });
-    this.#options.meter.durable().then(
-      () => entry.output.accept(),
-      (error: unknown) => this.fence(`the journal cannot be written: ${String(error)}`),
-    );
+    void this.#acceptOnceDurable(entry);
+  }
+
+  async #acceptOnceDurable(entry: CallEntry): Promise<void> {
+    try {
+      await this.#options.meter.durable();
+    } catch (error) {
+      return this.fence(`the journal cannot be written: ${String(error)}`);
+    }
+    entry.output.accept();
+    this.#options.observer.journaled(micros(this.#options.clock.now() - entry.call.arrived));
   }
 
   #perform(effect: Effect, now: Micros): void {

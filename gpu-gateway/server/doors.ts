@@ -12,7 +12,7 @@ export type Doors = {
   readonly started_s: number;
   readonly deadline_ms_default: number;
   readonly runtime: Runtime;
-  readonly meter: Pick<Meter, "settle" | "state" | "call_meter">;
+  readonly meter: Pick<Meter, "settle" | "state">;
   readonly auth: Authenticator;
   readonly metrics: Metrics;
   readonly snapshot: () => SchedulerSnapshot;

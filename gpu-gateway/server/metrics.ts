@@ -9,6 +9,7 @@ import type { CallOutcome } from "../policy/vocabulary.ts";
 import type { CallEntry } from "../runtime/calls.ts";
 import type { RuntimeObserver } from "../runtime/runtime.ts";
 import type { SchedulerSnapshot } from "../policy/scheduler.ts";
+import type { Ledger } from "../ports/ledger.ts";
 
 const SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300];
 const MICROS_PER_SECOND = 1_000_000;
@@ -24,6 +25,15 @@ export class Metrics implements RuntimeObserver {
   readonly #anomalies = this.#counter("millrace_meter_anomalies_total", "Contradictions that the meter met", []);
   readonly #ttft = this.#histogram("millrace_time_to_first_token_seconds", "From arrival to the first token");
   readonly #duration = this.#histogram("millrace_call_duration_seconds", "From arrival to the end of the call");
+
+  readonly #durable = new Histogram({
+    name: "millrace_journal_durable_seconds",
+    help: "From a call's record to its being on disk",
+    buckets: [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5],
+    registers: [this.registry],
+  });
+  readonly #gpu = this.#counter("millrace_gpu_nanoseconds_total", "GPU time that the ledger holds, by who it belongs to", ["cost_centre"]);
+  #watermark_ns: bigint | null = null;
 
   constructor(cell: string) {
     this.registry.setDefaultLabels({ cell });
@@ -50,8 +60,25 @@ export class Metrics implements RuntimeObserver {
   legStarted(role: string, instance: string): void {
     this.#legs.inc({ role, instance });
   }
+  journaled(took: Micros): void {
+    this.#durable.observe(took / MICROS_PER_SECOND);
+  }
   anomaly(): void {
     this.#anomalies.inc();
+  }
+
+  /** What the ledger has stored is what counts: a row is in the books then. */
+  watchLedger(ledger: Ledger): Ledger {
+    return {
+      ship: async (shipment) => {
+        const outcome = await ledger.ship(shipment);
+        if (outcome.type !== "stored") return outcome;
+        this.#watermark_ns = shipment.watermark;
+        for (const { kind, quantity, cost_centre } of shipment.usage)
+          if (kind === "gpu_time" && !quantity.startsWith("-")) this.#gpu.inc({ cost_centre: cost_centre ?? "calls" }, Number(quantity));
+        return outcome;
+      },
+    };
   }
 
   /** Read at each scrape. */
@@ -72,6 +99,9 @@ export class Metrics implements RuntimeObserver {
     this.#gauge("millrace_kv_tokens", "Predicted KV in use", ["model", "role"], (gauge) => {
       gauge.reset();
       for (const { model, role, kv_tokens } of snapshot().pools) gauge.inc({ model, role }, kv_tokens);
+    });
+    this.#gauge("millrace_shipped_seconds_behind", "How long ago the ledger's watermark was", [], (gauge) => {
+      if (this.#watermark_ns !== null) gauge.set(Math.max(0, Date.now() / 1_000 - Number(this.#watermark_ns / 1_000_000n) / 1_000));
     });
     this.#gauge("millrace_links_open", "Open links from the edge", [], (gauge) => gauge.set(links()));
   }
