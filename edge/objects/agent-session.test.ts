@@ -30,6 +30,15 @@ type Stub = DurableObjectStub<AgentSession>;
 const ECHO = `
 import { agent } from "millrace";
 export default agent(async (ctx) => (await ctx.ai.chat(ctx.input.message)).text);`;
+const ECHO_INPUT = `
+import { agent } from "millrace";
+export default agent(async (ctx) => (await ctx.ai.chat(ctx.input)).text);`;
+const CALLS_THREE = `
+import { agent } from "millrace";
+export default agent(async (ctx) => {
+  const texts = await Promise.all([1, 2, 3].map(() => ctx.call("helper", ctx.input.message)));
+  return texts.join("|");
+});`;
 const TALKER = `
 import { agent } from "millrace";
 export default agent(async (ctx) => {
@@ -81,6 +90,12 @@ async function session(code = ECHO, config: object = {}): Promise<{ stub: Stub; 
   };
   await stub.create(identity);
   return { stub, identity };
+}
+/** A session whose function asks another three times at once. */
+async function callers(): Promise<{ stub: Stub; identity: SessionIdentity }> {
+  const config = { timeout_ms: 20_000, egress: [], isolation: "version" };
+  await deployVersion(sql, { tenant: TENANT, project: PROJECT, name: "helper", code: ECHO_INPUT, config, alias: "live" });
+  return session(CALLS_THREE);
 }
 const stubOf = (id: string): Stub => bindings.SESSIONS.get(bindings.SESSIONS.idFromName(`${TENANT}/${id}`));
 
@@ -165,6 +180,11 @@ const script = (of: Partial<PeerScript>): string => JSON.stringify({ peer: of })
 const message = (text: string, id = `m${(named += 1)}`) => ({ type: "message", id, text });
 const words = (count: number): string => Array.from({ length: count }, (_, index) => `w${index + 1} `).join("");
 const textOf = (events: SessionEvent[]): string => events.map((event) => (event.type === "delta" ? event.text : "")).join("");
+function textByStep(events: SessionEvent[]): string[] {
+  const texts = new Map<string, string>();
+  for (const event of events) if (event.type === "delta") texts.set(event.step, (texts.get(event.step) ?? "") + event.text);
+  return [...texts.values()];
+}
 const seqs = (events: SessionEvent[]): number[] => events.map((event) => event.seq);
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, index) => index + 1);
 
@@ -234,6 +254,16 @@ describe("a turn", () => {
     const client = await connect(stub, 0);
     client.say(message(script({ hang: true })));
     expect(await client.turnOver()).toMatchObject({ type: "error", error: { code: "function_timeout" } });
+  });
+
+  test("functions that it calls answer through the session's link, and their words are in its log", async () => {
+    const { stub } = await callers();
+    const connections = (await peerState()).connections_total;
+    const client = await connect(stub, 0);
+    client.say(message(script({ words: 20, interval_ms: 1 })));
+    expect(await client.turnOver()).toMatchObject({ type: "turn.done", output: [words(20), words(20), words(20)].join("|") });
+    expect((await peerState()).connections_total - connections).toBe(1);
+    expect(textByStep(client.events)).toEqual([words(20), words(20), words(20)]);
   });
 
   test("a second message during it is refused, and taken afterwards", async () => {
@@ -512,6 +542,19 @@ describe("an object that dies in mid-turn", () => {
     await runDurableObjectAlarm(stub);
     await untilTrue(async () => (await logged(stub)).some((event) => event.type === "turn.done"));
     expect(textOf(await logged(stub))).toBe(words(100));
+  });
+
+  test("while functions that it called are at work: each of their words once", async () => {
+    const { stub: first, identity } = await callers();
+    const client = await connect(first, 0);
+    client.say(message(script({ words: 200, interval_ms: 3 })));
+    await client.until("deltas", ({ events }) => events.filter((event) => event.type === "delta").length > 10);
+    const stub = await crash(identity);
+    const again = await connect(stub, client.last);
+    expect(await again.turnOver()).toMatchObject({ type: "turn.done", output: [words(200), words(200), words(200)].join("|") });
+    const log = await logged(stub);
+    expect(seqs(log)).toEqual(upTo(log.length));
+    expect(textByStep(log)).toEqual([words(200), words(200), words(200)]);
   });
 
   test("with the gateway restarted too: one clear error, marked partial", async () => {
