@@ -195,6 +195,11 @@ keyCommand("revoke", "revoke a key; running work of it is stopped within 5 s")
     else printLine(`${id} is revoked`);
   });
 
+// `millrace usage | head` closes our output early: nobody reads on, so there is nothing more to do.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
 try {
   await program.parseAsync();
 } catch (error) {

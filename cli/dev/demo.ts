@@ -55,7 +55,8 @@ async function ask(connection: Connection, flags: { readonly question: string | 
         show(`run         ${run_id}\n`);
         break;
       case "step":
-        if (event.agent && event.agent !== "aggregator") show(`${event.status.padEnd(10)}  ${event.agent}\n`);
+        // A specialist's own steps lie below its call: the call's start and end say enough.
+        if (event.agent && event.agent !== "aggregator" && !isInner(event.path)) show(`${event.status.padEnd(10)}  ${event.agent}\n`);
         break;
       case "event":
         if (event.name === "swarm.routed") show(`router      chose ${(event.data as { asked: string[] }).asked.join(", ")}\n`);
@@ -115,3 +116,6 @@ async function ask(connection: Connection, flags: { readonly question: string | 
   }
   return report.reconciliation.difference_gpu_ns === "0" ? 0 : 3;
 }
+
+/** `fanout#1/0/call#1` is the swarm's step, `fanout#1/0/call#1/ai#1` the specialist's. */
+const isInner = (path: string): boolean => /(^|\/)call[^/]*\//.test(path);

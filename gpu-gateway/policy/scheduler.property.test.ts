@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { baselinePolicies } from "./defaults.ts";
 import { createScheduler } from "./scheduler.ts";
-import { ModelWorld, type Setup, type Step } from "./scheduler/model-world.ts";
+import { ModelWorld, type Setup, type Step } from "./scheduler/model-world.test-support.ts";
 import { MODEL, second } from "./scheduler/testing.ts";
 
 const CASES = 1_000;

@@ -23,8 +23,8 @@
  *    nor a cut (one announced late is split at the last CUTS_REMEMBERED_MAX).
  *  - A row is what one leg state or cost centre of one instance (group, node) was charged between two such ends; its quantity is
  *    less than its extent × GPUs where it shared or paused. Rows of nothing are not given.
- *  - A `node_released.at` before time already metered is corrected by rows on `lost` of the node, with the negative of all that its
- *    GPUs were charged past `at`. Only corrections are negative. What legs were charged there stays: `lost` bears it.
+ *  - A `node_released.at` before time already metered is corrected: out of rows that are still open, else by rows on `lost` of the
+ *    node, with the negative of all that its GPUs were charged past `at`. Only corrections are negative. What legs were charged there stays: `lost` bears it.
  *  - `call_ended` gives the call's row and one `tokens` event, in the nanosecond that ends there.
  *  - A provision that was released is not opened again; stating it, or its release, once more changes nothing.
  */

@@ -163,7 +163,10 @@ function emitCostCentre(books: Books, share: Share, centre: CostCentre, row: Ope
   });
 }
 
-/** Takes back time that was given out past the release of its provision: negative rows on `lost`, which no other rows are. */
+/**
+ * Takes back time that was charged past the release of its provision: out of the cost centres' rows that are still open, as far
+ * as they go; what was given out already by negative rows on `lost`, which no other rows are.
+ */
 export function correct(books: Books, provision: KnownProvision, from: bigint, shares: readonly Share[]): void {
   let end = from;
   for (const share of shares) if (share.since > end) end = share.since;
@@ -173,11 +176,27 @@ export function correct(books: Books, provision: KnownProvision, from: bigint, s
     let over = 0n;
     for (const share of shares) {
       const to = share.since < stop ? share.since : stop;
-      if (to > from) over += (to - from) * share.gpus;
+      if (to > from) over += shrink(share, from, (to - from) * share.gpus);
     }
     if (over > 0n) emitCorrection(books, provision, { from, to: stop, quantity: -over });
     from = stop;
   }
+}
+
+/** Takes up to `over` out of the share's open rows: what cannot have been charged before `from`. Answers with what is left. */
+function shrink(share: Share, from: bigint, over: bigint): bigint {
+  let left = over;
+  for (const [centre, row] of share.rows) {
+    if (row.to <= from) continue;
+    const before = row.from < from ? (from - row.from) * share.gpus : 0n;
+    const past = row.quantity > before ? row.quantity - before : 0n;
+    const taken = past < left ? past : left;
+    row.quantity -= taken;
+    left -= taken;
+    if (row.quantity === 0n) share.rows.delete(centre);
+    else if (row.quantity <= before) row.to = from;
+  }
+  return left;
 }
 
 function emitCorrection(books: Books, provision: KnownProvision, row: OpenRow): void {
