@@ -61,6 +61,6 @@ app.onError((error, c) => {
 
 /** The driver's errors of connecting and losing the connection; a refused statement is a bug of ours. */
 function isDatabaseFault(error: unknown): boolean {
-  const code = String((error as { code?: unknown }).code ?? "");
-  return /^(CONNECT|CONNECTION_|ECONN|ETIMEDOUT|08|57P|53)/.test(code);
+  const { code } = error as { code?: unknown };
+  return typeof code === "string" && /^(CONNECT|CONNECTION_|ECONN|ETIMEDOUT|08|57P|53)/.test(code);
 }

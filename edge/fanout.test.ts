@@ -107,7 +107,8 @@ test("everything dies in mid-fan-out: the run goes on to the same end", async ()
   );
   const all = [...seen, ...rest];
   expect(all.map((e) => e.id)).toEqual(all.map((_, i) => i + 1));
-  expect((all.at(-1)?.data["output"] as { words: number }[]).map((o) => o.words)).toEqual(asks.map((_, i) => 20 + i));
+  const outputs = all.at(-1)?.data["output"] as { words: number }[];
+  expect(outputs.map((o) => o.words)).toEqual(asks.map((_, i) => 20 + i));
   for (let i = 0; i < 12; i++) {
     const text = all
       .filter((e) => e.event === "delta" && e.data["step"] === `fanout#1/${i}/call#1/ai#1`)

@@ -47,7 +47,7 @@ test(`runs of one tenant in one isolate, interleaved ${2 * PAIRS * ROUNDS} times
         { who: one, other: two },
         { who: two, other: one },
       ].map(async (input) => {
-        const who = String(input.who);
+        const who = input.who;
         const all = await events(await invoke("witness", input, { headers: { accept: "text/event-stream" } }));
         const run = String(all[0]?.data["run"]);
         const seen = all.at(-1)?.data["output"] as Seen;

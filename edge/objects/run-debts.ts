@@ -6,7 +6,6 @@ import { deriveId } from "../../schema/core/ids.ts";
 import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import type { Env } from "../env.ts";
 import { hostAt } from "../runtime/execution-host.ts";
-import type { Outcome } from "../runtime/execution.ts";
 import type { ObjectLimits } from "../runtime/object-limits.ts";
 import type { StoredRun } from "./run-log.ts";
 import { UsageOutbox } from "./usage-outbox.ts";

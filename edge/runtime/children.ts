@@ -91,7 +91,7 @@ export class Children {
   }
 
   #object(run: RunId): RunObject {
-    return this.#options.env.RUNS.getByName(run) as unknown as RunObject;
+    return this.#options.env.RUNS.getByName(run);
   }
 
   #spec(run: RunId, callee: ResolvedFunction, request: Extract<GuestRequest, { op: "call" }>): RunSpec {

@@ -14,5 +14,5 @@ export type MemoryObject = { perform(wish: MemoryWish): Promise<Result<unknown>>
 export function memoryFor(env: Env, identity: ExecutionIdentity): MemoryObject {
   const { tenant, project, session } = identity;
   const scope = session === undefined ? ["function", identity.function] : ["session", session];
-  return env.MEMORY.getByName(hashParts("memory", tenant, project, ...scope)) as unknown as MemoryObject;
+  return env.MEMORY.getByName(hashParts("memory", tenant, project, ...scope));
 }

@@ -57,12 +57,13 @@ export function makeCtx(own: Scope, named_agent?: string): Ctx {
     step: (name, work) => runStep(here(), name, named_agent, work),
     fanout: (items, work, options) => runFanout(here(), named_agent, items, work, options),
     emit: async (name, data = null) => {
+      if (typeof name !== "string") throw new MillraceError("invalid_request", "An event's name is a string.", "name");
       const json = toJson(data, "data");
       if (!json.ok) throw new MillraceError("invalid_request", json.detail, "data");
-      session.record({ kind: "emit", path: stepPath(here(), "emit"), name: String(name), data });
+      session.record({ kind: "emit", path: stepPath(here(), "emit"), name, data });
       await session.flush();
     },
-    agent: (name) => makeCtx(own, String(name)),
+    agent: (name) => makeCtx(own, name),
   };
   return ctx;
 }

@@ -11,7 +11,7 @@ import { Session, type Capabilities } from "./session.ts";
 
 const DETAIL_CHARS_MAX = 2_000;
 
-export class Guest extends WorkerEntrypoint<Capabilities> {
+export class Guest extends WorkerEntrypoint {
   /** Whether the module is an agent at all: asked at deploy. */
   check(): string {
     return typeof exported === "function" ? "ok" : "The module's default export is not an agent: export default agent(async (ctx) => …).";
@@ -19,7 +19,7 @@ export class Guest extends WorkerEntrypoint<Capabilities> {
 
   /** A request rather than a call of a method: when it is aborted the runtime stops the code, its timers and its requests. */
   async fetch(request: Request): Promise<Response> {
-    const session = new Session((await request.json()) as GuestInvocation, this.ctx.props);
+    const session = new Session((await request.json()) as GuestInvocation, this.ctx.props as Capabilities);
     const result = await within(newScope(session, ""), () => invoke(session));
     // Lines and events that were recorded are durable before the result is.
     await session.flush().catch(() => undefined);
@@ -41,11 +41,13 @@ async function invoke(session: Session): Promise<string> {
 
 const answer = (result: GuestResult): string => JSON.stringify(result);
 
+const thrown = (value: unknown): string =>
+  typeof value === "string" ? value : `${value === null ? "null" : `a ${typeof value}`} that is no Error`;
+
 /** The message, and the line of the user's own module that it came from. */
 function describe(error: unknown): { detail: string; code?: string } {
   try {
-    if (!(error instanceof Error))
-      return { detail: `threw ${typeof error === "object" ? "an object that is no Error" : String(error)}`.slice(0, DETAIL_CHARS_MAX) };
+    if (!(error instanceof Error)) return { detail: `threw ${thrown(error)}`.slice(0, DETAIL_CHARS_MAX) };
     const at = /function\.js:(\d+):(\d+)/.exec(String(error.stack));
     const where = at ? ` (function.js:${at[1]}:${at[2]})` : "";
     const message = error instanceof MillraceError ? error.message : `${error.name}: ${error.message}`;

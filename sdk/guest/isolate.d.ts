@@ -1,7 +1,7 @@
 /** The two platform modules that the isolate's entry imports; only what is used of them. */
 declare module "cloudflare:workers" {
-  export class WorkerEntrypoint<Props> {
-    protected readonly ctx: { readonly props: Props };
+  export class WorkerEntrypoint {
+    protected readonly ctx: { readonly props: unknown };
   }
 }
 declare module "node:async_hooks" {

@@ -6,7 +6,7 @@
 import { z } from "zod";
 import { chatRequest } from "./chat.ts";
 import { functionName } from "./http.ts";
-import { wireFailure } from "./link.ts";
+import type { wireFailure } from "./link.ts";
 
 /** Answers where a guest names no model. */
 export const DEFAULT_MODEL = "llama-3-8b";
