@@ -6,8 +6,7 @@
  * Fenced or without a journal: every client is told, what was journalled is made durable, and the process ends; its successor
  * replays. There is no way back inside the process.
  */
-import { randomBytes, randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -20,16 +19,16 @@ import { renewCell } from "../schema/db/queries/cells/renew-cell.ts";
 import { unavailableReason } from "../schema/db/unavailable.ts";
 import type { ResolvedConfig } from "./config.ts";
 import { createVllmEngine } from "./engines/vllm/engine.ts";
-import { identify, isRunning, processIdentity } from "./node-agent/processes.ts";
 import { baselinePolicies } from "./policy/defaults.ts";
 import { createScheduler } from "./policy/scheduler.ts";
-import type { Provider } from "./ports/provider.ts";
+import type { Provider, ProviderEvent } from "./ports/provider.ts";
 import { Fenced } from "./ports/provider.ts";
 import { createLocalProvider } from "./providers/local/local.ts";
 import { tenantSalts } from "./runtime/cache-salt.ts";
 import { monotonicClock } from "./runtime/clock.ts";
 import { LeaseKeeper } from "./runtime/lease.ts";
 import { createMeter, type Meter } from "./runtime/meter.ts";
+import { takePlace, type Place } from "./runtime/place.ts";
 import { ProvisionBook } from "./runtime/provisions.ts";
 import { Runtime } from "./runtime/runtime.ts";
 import { Authenticator } from "./server/auth.ts";
@@ -60,7 +59,9 @@ export type Gateway = {
 };
 
 export async function startGateway(config: ResolvedConfig, log: Log): Promise<Gateway> {
-  const place = takePlace(config.state_dir);
+  const taken = takePlace(config.state_dir);
+  if (taken.type === "refused") throw new StartFault(taken.reason);
+  const { place } = taken;
   const sql = postgres(config.database_url, {
     max: DATABASE_CONNECTIONS_MAX,
     connect_timeout: DATABASE_CONNECT_S,
@@ -168,7 +169,10 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   const revocations = watchRevocations(keys, auth, commanded, links, log);
   undo.push(() => revocations.stop());
 
-  const groups = await provider.open({ cell, epoch: lease.epoch, lease_ms }, (event) => commanded.onProviderEvent(event));
+  /** Set while nodes are being released: when they were gone is recorded before what ended on them, so that nothing is metered past it. */
+  let held_back: ProviderEvent[] | null = null;
+  const onEvent = (event: ProviderEvent) => (held_back === null ? commanded.onProviderEvent(event) : void held_back.push(event));
+  const groups = await provider.open({ cell, epoch: lease.epoch, lease_ms }, onEvent);
   undo.push(() => provider.close());
   log("adopting", { epoch: lease.epoch, groups: groups.map((group) => group.group_id) });
   await commanded.start(groups);
@@ -191,7 +195,12 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
       revocations.stop();
       links.endAll();
       await closeServer(server);
-      if (release) await releaseNodes(provider, provisions, log);
+      if (release) {
+        held_back = [];
+        await releaseNodes(provider, provisions, log);
+        for (const event of held_back.splice(0)) commanded.onProviderEvent(event);
+        held_back = null;
+      }
       commanded.close();
       await provider.close();
       keeper?.stop();
@@ -262,38 +271,4 @@ function closeServer(server: Server): Promise<void> {
     server.closeIdleConnections();
     setTimeout(() => server.closeAllConnections(), FENCED_FLUSH_MS).unref();
   });
-}
-
-type Place = { readonly owner: string; leave(): void };
-
-/** The state folder: one gateway at a time, and who it is across restarts. */
-function takePlace(state_dir: string): Place {
-  try {
-    mkdirSync(state_dir, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw new StartFault(`state_dir ${state_dir} cannot be made: ${(error as Error).message}`);
-  }
-  const file = path.join(state_dir, "gateway.json");
-  const before = readLock(file);
-  if (before !== null && isRunning(before.process))
-    throw new StartFault(`gateway ${before.process.pid} uses ${state_dir} already; stop it first`);
-  const owner = before?.owner ?? `gw_${randomBytes(16).toString("hex")}`;
-  const process_identity = identify(process.pid);
-  const write = (running: boolean) =>
-    writeFileSync(file, `${JSON.stringify({ owner, process: running ? process_identity : { pid: process.pid, start: "ended" } })}\n`, {
-      mode: 0o600,
-    });
-  write(true);
-  return { owner, leave: () => write(false) };
-}
-
-function readLock(file: string): { owner: string; process: { pid: number; start: string } } | null {
-  try {
-    const { owner, process: identity } = JSON.parse(readFileSync(file, "utf8")) as { owner: unknown; process: unknown };
-    const parsed = processIdentity.safeParse(identity);
-    return typeof owner === "string" && parsed.success ? { owner, process: parsed.data } : null;
-  } catch {
-    rmSync(file, { force: true });
-    return null;
-  }
 }
