@@ -28,7 +28,7 @@ import { tenantSalts } from "./runtime/cache-salt.ts";
 import { monotonicClock } from "./runtime/clock.ts";
 import { LeaseKeeper } from "./runtime/lease.ts";
 import { createMeter, type Meter } from "./runtime/meter.ts";
-import { takePlace, type Place } from "./runtime/place.ts";
+import { takePlace, type Place } from "./place.ts";
 import { ProvisionBook } from "./runtime/provisions.ts";
 import { Runtime } from "./runtime/runtime.ts";
 import { Authenticator } from "./server/auth.ts";

@@ -12,7 +12,7 @@ import type { ChatRequest, CompletionRequest } from "../../schema/core/wire/chat
 import { LINK_RESUME_WINDOW_MS } from "../../schema/core/wire/limits.ts";
 import type { RawEstimate } from "../policy/estimate/tokens.ts";
 import type { CallTags } from "../policy/metering/records.ts";
-import type { Call, CallOutcome, LegUsage } from "../policy/vocabulary.ts";
+import type { Call, LegUsage } from "../policy/vocabulary.ts";
 import type { LegRun } from "./leg-run.ts";
 import { CALLS_IN_FLIGHT_MAX, CALLS_RETAINED_MAX, FRAMES_RETAINED_MAX } from "./limits.ts";
 import type { CallOutput, LegSummary } from "./output.ts";
@@ -37,7 +37,6 @@ export type CallEntry = {
   prompt: { readonly tokens: number; readonly cached: number } | null;
   served_by: LegSummary[];
   journaled: boolean;
-  outcome: CallOutcome | null;
 };
 
 /** What a client that attaches needs to know of a call, running or ended. */

@@ -8,29 +8,20 @@
 import { failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
 import type { CallId, LegId } from "../../schema/core/ids.ts";
 import { micros, type Micros } from "../../schema/core/time.ts";
-import type { ChatRequest, CompletionRequest } from "../../schema/core/wire/chat.ts";
 import { LINK_RESUME_WINDOW_MS } from "../../schema/core/wire/limits.ts";
 import type { Effect } from "../policy/effects.ts";
-import {
-  calibrate,
-  estimateTokens,
-  rawEstimateOfChat,
-  rawEstimateOfCompletion,
-  UNCALIBRATED,
-  type Calibration,
-} from "../policy/estimate/tokens.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
 import type { CallTags } from "../policy/metering/records.ts";
 import type { Call, CallOutcome, LegFailure, LegUsage } from "../policy/vocabulary.ts";
 import type { LegDelta } from "../ports/engine.ts";
 import type { ProviderEvent, Provision, RunningGroup } from "../ports/provider.ts";
-import { CallRegistry, usageOf, type CallEntry, type CallKind, type KnownCall } from "./calls.ts";
+import { CallRegistry, usageOf, type CallEntry, type KnownCall } from "./calls.ts";
 import type { Clock } from "./clock.ts";
 import { Fleet, type FleetOptions } from "./fleet.ts";
+import { Intake, type CallRequest } from "./intake.ts";
 import { LegRun, type StartLeg } from "./leg-run.ts";
 import type { Meter, MeterInput } from "./meter.ts";
 import { PROGRESS_TICK_MS, SAMPLE_PERIOD_MS } from "./limits.ts";
-import { CallOutput } from "./output.ts";
 
 export interface Scheduler {
   handle(event: SchedulerEvent, now: Micros): readonly Effect[];
@@ -45,16 +36,6 @@ export interface RuntimeObserver {
   /** How long a call's record took to be on disk. */
   journaled(took: Micros): void;
 }
-
-export type CallRequest = {
-  readonly call_id: CallId;
-  readonly tags: CallTags;
-  readonly kind: CallKind;
-  readonly body: ChatRequest | CompletionRequest;
-  readonly deadline_ms: number;
-  /** Whether its output is kept for a client that comes back. */
-  readonly resumable: boolean;
-};
 
 export type Submission =
   | { readonly type: "started" | "attached"; readonly call: KnownCall }
@@ -82,7 +63,7 @@ export class Runtime {
   readonly models: ReadonlySet<string>;
   readonly #options: RuntimeOptions;
   readonly #legs = new Map<LegId, LegRun>();
-  readonly #calibrations = new Map<string, Calibration>();
+  readonly #intake: Intake;
   /** Calls whose link went away, and when (performance.now). */
   readonly #detached = new Map<CallId, number>();
   readonly #unreported = new Set<LegRun>();
@@ -94,6 +75,7 @@ export class Runtime {
 
   constructor(options: RuntimeOptions) {
     this.#options = options;
+    this.#intake = new Intake(options);
     this.models = new Set(options.fleet.pools.map((pool) => pool.model));
     this.fleet = new Fleet(
       {
@@ -140,7 +122,7 @@ export class Runtime {
     if (this.#phase !== "commanding") return refused(failure("gateway_unavailable", unavailable(this.#phase)), 1_000);
     if (!this.models.has(request.tags.model)) return refused(failure("model_not_found", `no model ${request.tags.model}`, "model"));
     if (this.calls.full) return refused(failure("queue_full", "the gateway has as many calls in flight as it takes"), 1_000);
-    const entry = this.#newEntry(request);
+    const entry = this.#intake.entry(request, this.#options.clock.now(), this.fleet.contextTokens(request.tags.model));
     this.calls.add(entry);
     this.dispatch({ type: "call_arrived", call: entry.call });
     return { type: "started", call: entry };
@@ -192,46 +174,6 @@ export class Runtime {
     for (const tick of this.#ticks) clearInterval(tick);
     if (this.#wake !== null) clearTimeout(this.#wake.timer);
     this.fleet.close();
-  }
-
-  #newEntry(request: CallRequest): CallEntry {
-    const { kind, tags } = request;
-    const now = this.#options.clock.now();
-    const raw =
-      kind === "chat" ? rawEstimateOfChat(request.body as ChatRequest) : rawEstimateOfCompletion(request.body as CompletionRequest);
-    const prompt_tokens = estimateTokens(raw, this.#calibrations.get(tags.model) ?? UNCALIBRATED);
-    const wanted = maxTokensOf(request.body);
-    const context = this.fleet.contextTokens(tags.model) ?? Number.MAX_SAFE_INTEGER;
-    const max_tokens = wanted ?? Math.max(1, Math.min(this.#options.max_tokens_default, context - prompt_tokens));
-    const call: Call = {
-      call_id: request.call_id,
-      tenant: tags.tenant as Call["tenant"],
-      program: tags.program as Call["program"],
-      agent: tags.agent,
-      model: tags.model,
-      arrived: now,
-      deadline: micros(now + request.deadline_ms * 1_000),
-      prompt_tokens,
-      max_tokens,
-      splittable: splittable(request.body),
-    };
-    return {
-      call,
-      tags,
-      kind,
-      body: wanted === null ? { ...request.body, max_tokens } : request.body,
-      raw_estimate: raw,
-      cache_salt: this.#options.cacheSalt(tags.tenant),
-      output: new CallOutput(request.resumable),
-      resumable: request.resumable,
-      legs: new Map(),
-      emitted: 0,
-      first_token_at: null,
-      prompt: null,
-      served_by: [],
-      journaled: false,
-      outcome: null,
-    };
   }
 
   #handle(event: SchedulerEvent): void {
@@ -353,7 +295,7 @@ export class Runtime {
 
   #endCall(entry: CallEntry, outcome: CallOutcome, retry_after_ms: number | null, now: Micros): void {
     const usage = usageOf(entry, outcome.type === "done" ? outcome.usage : null);
-    if (outcome.type === "done") this.#learn(entry);
+    if (outcome.type === "done") this.#intake.learn(entry);
     this.#journalEnd(entry, outcome, usage);
     if (outcome.type === "done") entry.output.done({ finish_reason: outcome.finish_reason, usage, legs: entry.served_by });
     else
@@ -364,16 +306,9 @@ export class Runtime {
   }
 
   #journalEnd(entry: CallEntry, outcome: CallOutcome, usage: LegUsage): void {
-    entry.outcome = outcome;
     const code = outcome.type === "done" ? null : failureOf(outcome).code;
     const tokens = { prompt: usage.prompt_tokens, cached: usage.cached_tokens, completion: usage.completion_tokens };
     this.record({ type: "call_ended", call: entry.call.call_id, outcome: outcome.type, code, tokens });
-  }
-
-  #learn(entry: CallEntry): void {
-    if (entry.prompt === null) return;
-    const { model } = entry.call;
-    this.#calibrations.set(model, calibrate(this.#calibrations.get(model) ?? UNCALIBRATED, entry.raw_estimate, entry.prompt.tokens));
   }
 
   /** Without policy: every leg is closed, every call is ended and told so (I2). */
@@ -434,14 +369,4 @@ function failureOf(outcome: Exclude<CallOutcome, { type: "done" }>): Failure {
   if (outcome.type !== "cancelled") return outcome.failure;
   const ours = CANCELLED_BY_US[outcome.reason];
   return ours === undefined ? failure("cancelled", outcome.reason) : failure(ours);
-}
-
-function maxTokensOf(body: ChatRequest | CompletionRequest): number | null {
-  return ("max_completion_tokens" in body ? body.max_completion_tokens : null) ?? body.max_tokens ?? null;
-}
-
-/** Prefill would run n times, and an echo of the prompt needs it where decode runs (D3). */
-function splittable(body: ChatRequest | CompletionRequest): boolean {
-  if ((body.n ?? 1) > 1) return false;
-  return !("prompt" in body) || ((body.best_of ?? 1) === 1 && body.echo !== true);
 }

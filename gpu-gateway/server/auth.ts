@@ -3,7 +3,7 @@
  * with an `mr_` key of its own. What was found valid is remembered for a moment; what was revoked is remembered longer than
  * any token lives, so that a token signed before the revocation does not outlive it.
  */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash } from "node:crypto";
 import { jwtVerify } from "jose";
 import { failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
 import { TOKEN_AUDIENCE, TOKEN_ISSUER, tokenClaims, type Scope, type TokenClaims } from "../../schema/core/wire/token.ts";
@@ -104,12 +104,6 @@ export class Authenticator {
 export function lacksScope(credential: Credential, ...any_of: readonly Scope[]): Failure | null {
   if (any_of.some((scope) => credential.claims.scopes.includes(scope))) return null;
   return failure("insufficient_scope", `this needs the scope ${any_of.join(" or ")}`);
-}
-
-/** Constant-time comparison of two texts of any length. */
-export function sameText(a: string, b: string): boolean {
-  const hash = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(hash(a), hash(b));
 }
 
 const refused = (code: ErrorCode, detail?: string): AuthOutcome => ({ type: "refused", failure: failure(code, detail) });

@@ -41,4 +41,65 @@ describe("chat completions, by the official client", () => {
     expect(last?.usage?.prompt_tokens).toBe(whole.usage?.prompt_tokens);
     expect(last?.usage?.completion_tokens).toBe(8);
   });
+
+  test("text completions, streamed and not", async () => {
+    const prompt = { model: MODEL, prompt: "What is a mill race?", max_tokens: 8 };
+    const whole = await client.completions.create(prompt);
+    expect(whole).toMatchObject({
+      object: "text_completion",
+      choices: [{ index: 0, finish_reason: "length" }],
+      usage: { completion_tokens: 8 },
+    });
+    let text = "";
+    for await (const chunk of await client.completions.create({ ...prompt, stream: true })) text += chunk.choices[0]?.text ?? "";
+    expect(text).toBe(whole.choices[0]?.text);
+  });
+
+  test("several choices, each with its own role and end", async () => {
+    const whole = await client.chat.completions.create({ ...ask, n: 3 });
+    expect(whole.choices.map((choice) => choice.index)).toEqual([0, 1, 2]);
+    const ends = new Map<number, number>();
+    const said = ["", "", ""];
+    for await (const chunk of await client.chat.completions.create({ ...ask, n: 3, stream: true })) {
+      for (const { index, delta, finish_reason } of chunk.choices) {
+        said[index] += delta.content ?? "";
+        if (finish_reason !== null) ends.set(index, (ends.get(index) ?? 0) + 1);
+      }
+    }
+    expect([...ends].sort(([a], [b]) => a - b)).toEqual([
+      [0, 1],
+      [1, 1],
+      [2, 1],
+    ]);
+    expect(said).toEqual(whole.choices.map((choice) => choice.message.content));
+  });
+
+  test("a tool call, streamed and not, is the same call", async () => {
+    const parameters = { type: "object", properties: { place: { type: "string" } }, required: ["place"] };
+    const tools = [{ type: "function" as const, function: { name: "look", parameters } }];
+    const asked = { ...ask, max_tokens: 64, tools, tool_choice: "required" as const };
+    const whole = await client.chat.completions.create(asked);
+    const [call] = whole.choices[0]?.message.tool_calls ?? [];
+    expect(whole.choices[0]?.finish_reason).toBe("tool_calls");
+    expect(call).toMatchObject({ type: "function", function: { name: "look" } });
+    const streamed = await client.chat.completions.stream(asked).finalChatCompletion();
+    expect(streamed.choices[0]?.message.tool_calls?.[0]).toMatchObject({
+      type: "function",
+      function: (call as { function: object }).function,
+    });
+  });
+
+  test("what the edge says a call is for stands in the books; a client cannot say it", async () => {
+    const context = { program: "run_7", run: "run_7", function: "fn_7", step: "ask", agent: "router", deadline_ms: 30_000 };
+    const headers = { "x-millrace-context": Buffer.from(JSON.stringify(context)).toString("base64url") };
+    const edge = new OpenAI({ baseURL: `${world.url()}/v1`, apiKey: await world.token(), maxRetries: 0 });
+    const [first, second] = await Promise.all([1, 2].map(() => edge.chat.completions.create(ask, { headers })));
+    // The same step of the same run is one call, however often it is sent.
+    expect(first?.id).toBe(second?.id);
+    const foreign = await client.chat.completions.create(ask, { headers });
+    expect(foreign.id).not.toBe(first?.id);
+    await fetch(`${world.url()}/internal/settle`, { method: "POST", headers: { authorization: `Bearer ${world.key}` } });
+    const rows = await world.sql`select run, function, agent, outcome from calls where run is not null or agent is not null`;
+    expect([...rows]).toEqual([{ run: "run_7", function: "fn_7", agent: "router", outcome: "done" }]);
+  });
 });
