@@ -6,6 +6,7 @@ import type { LinkTiming } from "./gateway-client-timing.ts";
 
 const peer = inject("link_peer");
 const QUICK: Partial<LinkTiming> = { backoff_ms_min: 1, backoff_ms_max: 10, tick_ms: 1, linger_ms: 20, away_ms_max: 200 };
+const TENANT = "ten_link";
 const clients: GatewayClient[] = [];
 let named = 0;
 
@@ -13,7 +14,7 @@ function client(timing: Partial<LinkTiming> = {}, cell_secret = peer.cell_secret
   const opened = createGatewayClient({
     env: { GATEWAY_URL: peer.url, MILLRACE_CELL_SECRET: cell_secret },
     link_id: "ses_link",
-    claims: { tenant: "ten_a", project: "prj_a", key: "key_a", scopes: ["infer"] },
+    claims: { tenant: TENANT, project: "prj_a", key: "key_a", scopes: ["infer"] },
     timing: { ...QUICK, ...timing },
     random: () => 0.5,
   });
@@ -40,10 +41,10 @@ async function collect(link: GatewayClient, call: GatewayCall): Promise<GatewayF
 }
 
 async function control(command: PeerControl): Promise<PeerState> {
-  const response = await fetch(`${peer.url}/control`, { method: "POST", body: JSON.stringify(command) });
+  const response = await fetch(`${peer.url}/control`, { method: "POST", body: JSON.stringify({ ...command, tenant: TENANT }) });
   return response.json();
 }
-const state = async (): Promise<PeerState> => (await fetch(`${peer.url}/control`)).json();
+const state = async (): Promise<PeerState> => (await fetch(`${peer.url}/control?tenant=${TENANT}`)).json();
 
 const text = (frames: GatewayFrame[]) => frames.map((frame) => (frame.type === "token" ? String(frame.delta["content"]) : "")).join("");
 const words = (count: number) => Array.from({ length: count }, (_, index) => `w${index + 1} `).join("");

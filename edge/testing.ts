@@ -97,6 +97,7 @@ export async function peer(control: PeerControl): Promise<void> {
   if (!answer.ok) throw new Error(await answer.text());
   await answer.body?.cancel();
 }
-export async function peerState(): Promise<PeerState> {
-  return (await (await fetch(new URL("/control", bindings.GATEWAY_URL))).json()) as PeerState;
+/** What the peer has had from one tenant: other files' tests run at the same time, under others. */
+export async function peerState(tenant = a.tenant): Promise<PeerState> {
+  return (await (await fetch(new URL(`/control?tenant=${tenant}`, bindings.GATEWAY_URL))).json()) as PeerState;
 }

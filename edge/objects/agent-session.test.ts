@@ -189,7 +189,7 @@ const seqs = (events: SessionEvent[]): number[] => events.map((event) => event.s
 const upTo = (n: number): number[] => Array.from({ length: n }, (_, index) => index + 1);
 
 async function control(command: PeerControl): Promise<PeerState> {
-  return (await fetch(`${peer_url}/control`, { method: "POST", body: JSON.stringify(command) })).json();
+  return (await fetch(`${peer_url}/control`, { method: "POST", body: JSON.stringify({ ...command, tenant: TENANT }) })).json();
 }
 async function logged(stub: Stub): Promise<SessionEvent[]> {
   const events: SessionEvent[] = [];
@@ -199,7 +199,7 @@ async function logged(stub: Stub): Promise<SessionEvent[]> {
     if (page.events.length === 0) return events;
   }
 }
-const peerState = async (): Promise<PeerState> => (await fetch(`${peer_url}/control`)).json();
+const peerState = async (): Promise<PeerState> => (await fetch(`${peer_url}/control?tenant=${TENANT}`)).json();
 
 describe("a turn", () => {
   test("its events come in order, end with turn.done, and stand in the log as they came", async () => {

@@ -4,7 +4,7 @@
  * told to die in every way that a gateway can.
  *
  * What a call answers is scripted by `scripts`, or by the call itself: a last message whose text is `{"peer": {…PeerScript}}`.
- * Code inside workerd, which cannot reach this process's memory, steers it by `POST /control` and reads `GET /control`.
+ * Code inside workerd, which cannot reach this process's memory, steers it by `POST /control` and reads `GET /control?tenant=…`.
  */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -34,16 +34,18 @@ export const peerScript = z.object({
 });
 export type PeerScript = z.infer<typeof peerScript>;
 
+/** Only what belongs to this tenant is meant, so that tests that run at the same time leave each other alone; without it: all. */
+const tenant = z.string().optional();
 export const peerControl = z.discriminatedUnion("do", [
   /** Forget all calls and drop all connections, as a gateway killed and started again. */
-  z.object({ do: z.literal("restart") }),
-  z.object({ do: z.literal("kill_connections") }),
+  z.object({ do: z.literal("restart"), tenant }),
+  z.object({ do: z.literal("kill_connections"), tenant }),
   /** Refuse upgrades with this status; 0 accepts again. */
-  z.object({ do: z.literal("refuse_upgrades"), status: z.int() }),
+  z.object({ do: z.literal("refuse_upgrades"), status: z.int(), tenant }),
   /** Read and answer nothing, on connections open now: a half-open socket. */
-  z.object({ do: z.literal("silence") }),
+  z.object({ do: z.literal("silence"), tenant }),
   /** What a call without a script of its own answers. */
-  z.object({ do: z.literal("script"), script: peerScript }),
+  z.object({ do: z.literal("script"), script: peerScript, tenant }),
 ]);
 export type PeerControl = z.infer<typeof peerControl>;
 
@@ -62,18 +64,23 @@ export type LinkPeer = {
   readonly url: string;
   readonly cell_secret: string;
   control(command: PeerControl): void;
-  state(): PeerState;
+  state(tenant?: string): PeerState;
   close(): Promise<void>;
 };
 
+/** The name under which something is set for every tenant that has no setting of its own. */
+const ALL = "*";
+const covers = (tenant: string, of: string): boolean => tenant === ALL || tenant === of;
+
 type CallFrame = Extract<LinkFromEdge, { type: "call" }>;
 type Numbered = Extract<LinkFromGateway, { type: "token" | "done" | "refused" }>;
-type Connection = { socket: WebSocket; silent: boolean; link: string };
+type Connection = { socket: WebSocket; tenant: string; silent: boolean; link: string };
 
 class PeerCall {
   readonly state: PeerCallState = { runs: 1, attached: 0, frames: 0, credited: 0, cancelled: null, ended: false };
   readonly output: Numbered[] = [];
   readonly script: PeerScript;
+  readonly tenant: string;
   readonly #id: string;
   readonly #onFrame: (frame: Numbered) => void;
   connection: Connection | undefined;
@@ -82,8 +89,9 @@ class PeerCall {
   #held: string[] = [];
   #timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
 
-  constructor(id: string, script: PeerScript, onFrame: (frame: Numbered) => void) {
+  constructor(id: string, tenant: string, script: PeerScript, onFrame: (frame: Numbered) => void) {
     this.#id = id;
+    this.tenant = tenant;
     this.script = script;
     this.#onFrame = onFrame;
     if (!script.hang) this.#next();
@@ -159,42 +167,53 @@ class PeerCall {
 export async function startLinkPeer(options: { cell_secret?: string; port?: number } = {}): Promise<LinkPeer> {
   const cell_secret = options.cell_secret ?? "a cell secret for tests, long enough";
   const calls = new Map<string, PeerCall>();
-  const history = new Map<string, PeerCallState>();
+  const history = new Map<string, { tenant: string; state: PeerCallState }>();
   const connections = new Set<Connection>();
-  const tenants = new Set<string>();
-  let connections_total = 0;
-  let refuse_status = 0;
-  let default_script = peerScript.parse({});
+  /** How many connections each tenant has ever had. */
+  const totals = new Map<string, number>();
+  const refusals = new Map<string, number>();
+  const scripts = new Map<string, PeerScript>();
 
-  const forget = () => {
-    for (const call of calls.values()) call.stop();
-    calls.clear();
+  const forget = (tenant: string) => {
+    for (const [id, call] of calls) {
+      if (!covers(tenant, call.tenant)) continue;
+      call.stop();
+      calls.delete(id);
+    }
   };
-  const destroyAll = () => {
-    for (const connection of connections) connection.socket.terminate();
+  const destroy = (tenant: string) => {
+    for (const connection of connections) if (covers(tenant, connection.tenant)) connection.socket.terminate();
   };
 
   function control(command: PeerControl): void {
+    const tenant = command.tenant ?? ALL;
     switch (command.do) {
       case "restart":
-        forget();
-        return destroyAll();
+        forget(tenant);
+        return destroy(tenant);
       case "kill_connections":
-        return destroyAll();
+        return destroy(tenant);
       case "refuse_upgrades":
-        refuse_status = command.status;
+        refusals.set(tenant, command.status);
         return;
       case "silence":
-        for (const connection of connections) connection.silent = true;
+        for (const connection of connections) if (covers(tenant, connection.tenant)) connection.silent = true;
         return;
       case "script":
-        default_script = command.script;
+        scripts.set(tenant, command.script);
         return;
     }
   }
 
-  function state(): PeerState {
-    return { connections_open: connections.size, connections_total, calls: Object.fromEntries(history), tenants: [...tenants] };
+  function state(tenant = ALL): PeerState {
+    const open = [...connections].filter((connection) => covers(tenant, connection.tenant));
+    const kept = [...history].filter(([, call]) => covers(tenant, call.tenant));
+    return {
+      connections_open: open.length,
+      connections_total: [...totals].reduce((sum, [of, count]) => (covers(tenant, of) ? sum + count : sum), 0),
+      calls: Object.fromEntries(kept.map(([id, call]) => [id, call.state])),
+      tenants: [...totals.keys()],
+    };
   }
 
   function say(connection: Connection | undefined, frame: LinkFromGateway): void {
@@ -209,7 +228,7 @@ export async function startLinkPeer(options: { cell_secret?: string; port?: numb
     call.sent_on_connection += 1;
     if (call.script.restart_after !== undefined && call.sent_on_connection >= call.script.restart_after) {
       delete call.script.restart_after;
-      control({ do: "restart" });
+      control({ do: "restart", tenant: call.tenant });
     }
     const [kill_after] = call.script.kill_after;
     if (kill_after !== undefined && call.sent_on_connection >= kill_after) {
@@ -227,14 +246,14 @@ export async function startLinkPeer(options: { cell_secret?: string; port?: numb
     } else if (frame.from > 0) {
       say(connection, { type: "refused", call: frame.call, n: frame.from + 1, error: failure("gateway_lost"), emitted: frame.from });
     } else {
-      const script = scriptIn(frame) ?? structuredClone(default_script);
+      const script = scriptIn(frame) ?? structuredClone(scripts.get(connection.tenant) ?? scripts.get(ALL) ?? peerScript.parse({}));
       say(connection, { type: "accepted", call: frame.call });
       if (script.queued !== undefined) say(connection, { type: "queued", call: frame.call, position: script.queued });
-      const call: PeerCall = new PeerCall(frame.call, script, (numbered) => emitted(call, numbered));
+      const call: PeerCall = new PeerCall(frame.call, connection.tenant, script, (numbered) => emitted(call, numbered));
       call.connection = connection;
-      call.state.runs = (history.get(frame.call)?.runs ?? 0) + 1;
+      call.state.runs = (history.get(frame.call)?.state.runs ?? 0) + 1;
       calls.set(frame.call, call);
-      history.set(frame.call, call.state);
+      history.set(frame.call, { tenant: connection.tenant, state: call.state });
     }
   }
 
@@ -277,16 +296,15 @@ export async function startLinkPeer(options: { cell_secret?: string; port?: numb
   server.on("upgrade", (request, socket: Socket, head) => {
     void (async () => {
       const tenant = await tenantOf(request, cell_secret);
-      const status = tenant === undefined ? 401 : refuse_status;
-      if (status !== 0) {
+      const status = tenant === undefined ? 401 : (refusals.get(tenant) ?? refusals.get(ALL) ?? 0);
+      if (tenant === undefined || status !== 0) {
         socket.end(`HTTP/1.1 ${status} Refused\r\ncontent-length: 0\r\nconnection: close\r\n\r\n`);
         return;
       }
-      tenants.add(tenant ?? "");
       sockets.handleUpgrade(request, socket, head, (opened) => {
-        const connection: Connection = { socket: opened, silent: false, link: "" };
+        const connection: Connection = { socket: opened, tenant, silent: false, link: "" };
         connections.add(connection);
-        connections_total += 1;
+        totals.set(tenant, (totals.get(tenant) ?? 0) + 1);
         opened.on("message", (data, binary) => heard(connection, data, binary));
         opened.on("error", () => opened.terminate());
         opened.on("close", () => {
@@ -298,7 +316,8 @@ export async function startLinkPeer(options: { cell_secret?: string; port?: numb
   });
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (request.url !== "/control") {
+    const { pathname, searchParams } = new URL(request.url ?? "/", "http://peer");
+    if (pathname !== "/control") {
       response.writeHead(404).end();
       return;
     }
@@ -307,14 +326,14 @@ export async function startLinkPeer(options: { cell_secret?: string; port?: numb
       for await (const chunk of request) body += String(chunk);
       control(peerControl.parse(JSON.parse(body)));
     }
-    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(state()));
+    response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(state(searchParams.get("tenant") ?? ALL)));
   }
 
   await new Promise<void>((resolve) => server.listen(options.port ?? 0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   const close = async () => {
-    forget();
-    destroyAll();
+    forget(ALL);
+    destroy(ALL);
     server.closeAllConnections();
     await new Promise<void>((resolve) => server.close(() => resolve()));
   };
