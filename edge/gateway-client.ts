@@ -14,19 +14,17 @@
  * L3 At most LINK_CALLS_MAX calls are on the link; further ones wait in order of arrival, at most CALLS_WAITING_MAX.
  * L4 At most one connection of a client awaits its headers, well below the platform's PENDING_CONNECTIONS_MAX an object.
  */
-import { ERRORS, failure, type ErrorCode, type Failure } from "../schema/core/errors.ts";
+import { ERRORS, failure, type Failure } from "../schema/core/errors.ts";
 import { LINK_CALLS_MAX, LINK_FRAME_BYTES_MAX } from "../schema/core/wire/limits.ts";
-import { LINK_PROTOCOL, linkFromGateway, type LinkFromEdge, type LinkFromGateway } from "../schema/core/wire/link.ts";
-import type { TokenClaims } from "../schema/core/wire/token.ts";
+import type { LinkFromEdge } from "../schema/core/wire/link.ts";
 import { LinkCall, type GatewayCall, type GatewayFrame, type OnFrame } from "./gateway-client-call.ts";
 import { backoffMs, LINK_TIMING, type LinkTiming } from "./gateway-client-timing.ts";
-import { signGatewayToken } from "./gateway-client-token.ts";
+import { dial, type DialOptions, parseLinkFrame, toFailure } from "./gateway-client-dial.ts";
 
 export type { GatewayCall, GatewayFrame, OnFrame } from "./gateway-client-call.ts";
 
 /** Beyond it a call is refused at once with `rate_limited`. Wider than any run may fan out (FANOUT_MAX). */
 export const CALLS_WAITING_MAX = 4_096;
-const VERSION = 1;
 
 export type GatewayClient = {
   /**
@@ -44,8 +42,7 @@ export type GatewayClient = {
   readonly connected: boolean;
 };
 
-export type GatewayClientOptions = {
-  readonly env: { readonly GATEWAY_URL: string; readonly MILLRACE_CELL_SECRET: string };
+export type GatewayClientOptions = DialOptions & { readonly timing?: Partial<LinkTiming>; readonly random?: () => number };
   readonly link_id: string;
   readonly claims: TokenClaims;
   readonly timing?: Partial<LinkTiming>;
@@ -72,8 +69,6 @@ type Phase =
   | { name: "connecting"; abort: AbortController }
   | { name: "open"; socket: WebSocket; ping: ReturnType<typeof setInterval>; linger: ReturnType<typeof setTimeout> | undefined }
   | { name: "backing_off"; timer: ReturnType<typeof setTimeout> };
-
-type DialOutcome = { kind: "welcomed"; socket: WebSocket } | { kind: "unreachable"; detail: string } | { kind: "refused"; error: Failure };
 
 class Link {
   readonly #options: GatewayClientOptions;
@@ -181,7 +176,7 @@ class Link {
     const abort = new AbortController();
     const phase: Phase = { name: "connecting", abort };
     this.#phase = phase;
-    const outcome = await this.#dial(abort);
+    const outcome = await dial(this.#options, this.#timing.connect_ms_max, abort);
     if (this.#phase !== phase) {
       if (outcome.kind === "welcomed") outcome.socket.close(1000, "not needed");
       return;
@@ -197,26 +192,6 @@ class Link {
       case "unreachable":
         this.#lost(outcome.detail);
         return;
-    }
-  }
-
-  async #dial(abort: AbortController): Promise<DialOutcome> {
-    const { env, claims, link_id } = this.#options;
-    const timer = setTimeout(() => abort.abort(), this.#timing.connect_ms_max);
-    try {
-      // A fresh token each time: the one of the last connection may have expired, or its key may have been revoked.
-      const token = await signGatewayToken(env.MILLRACE_CELL_SECRET, claims);
-      const response = await fetch(`${env.GATEWAY_URL}/link`, {
-        headers: { upgrade: "websocket", "sec-websocket-protocol": LINK_PROTOCOL, authorization: `Bearer ${token}` },
-        signal: abort.signal,
-      });
-      const socket = response.webSocket;
-      if (!socket) return await refusedUpgrade(response);
-      return await greet(socket, link_id, abort.signal);
-    } catch (error) {
-      return { kind: "unreachable", detail: error instanceof Error ? error.message : String(error) };
-    } finally {
-      clearTimeout(timer);
     }
   }
 
@@ -243,7 +218,7 @@ class Link {
 
   #heard(data: string | ArrayBuffer | Blob): void {
     this.#heard_at_ms = performance.now();
-    const frame = typeof data === "string" ? parse(data) : undefined;
+    const frame = typeof data === "string" ? parseLinkFrame(data) : undefined;
     if (!frame) return this.#lost("the gateway sent a frame that is not one of the protocol's");
     switch (frame.type) {
       case "welcome":
@@ -338,63 +313,4 @@ class Link {
       this.#lost("the link broke");
     }
   }
-}
-
-/** Accepts the socket, says hello, and waits for the gateway's first word. */
-async function greet(socket: WebSocket, link_id: string, signal: AbortSignal): Promise<DialOutcome> {
-  const { promise, resolve } = Promise.withResolvers<DialOutcome>();
-  socket.addEventListener(
-    "message",
-    (event) => {
-      const frame = typeof event.data === "string" ? parse(event.data) : undefined;
-      if (frame?.type === "welcome" && frame.version === VERSION) resolve({ kind: "welcomed", socket });
-      else if (frame?.type === "fault") resolve({ kind: "refused", error: toFailure(frame.error) });
-      else resolve({ kind: "unreachable", detail: "the gateway's first frame was no welcome" });
-    },
-    { once: true },
-  );
-  socket.addEventListener("close", () => resolve({ kind: "unreachable", detail: "closed before the welcome" }), { once: true });
-  signal.addEventListener("abort", () => resolve({ kind: "unreachable", detail: "no welcome in time" }), { once: true });
-  socket.accept();
-  socket.send(JSON.stringify({ type: "hello", versions: [VERSION], link: link_id } satisfies LinkFromEdge));
-  const outcome = await promise;
-  if (outcome.kind !== "welcomed") {
-    try {
-      socket.close(1000, "no welcome");
-    } catch {
-      // Already closed by the other end.
-    }
-  }
-  return outcome;
-}
-
-/** A refused token does not get better by repeating; anything else may be a gateway that is starting. */
-async function refusedUpgrade(response: Response): Promise<DialOutcome> {
-  const body = await response.text();
-  if (response.status !== 401 && response.status !== 403) return { kind: "unreachable", detail: `the gateway answered ${response.status}` };
-  return { kind: "refused", error: failure(codeIn(body) ?? "gateway_unavailable", "the gateway refused the edge's token") };
-}
-
-function codeIn(body: string): ErrorCode | undefined {
-  try {
-    const problem: unknown = JSON.parse(body);
-    if (typeof problem !== "object" || problem === null || !("code" in problem)) return undefined;
-    const { code } = problem;
-    return typeof code === "string" && code in ERRORS ? (code as ErrorCode) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function parse(text: string): LinkFromGateway | undefined {
-  try {
-    const parsed = linkFromGateway.safeParse(JSON.parse(text));
-    return parsed.success ? parsed.data : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function toFailure(error: { code: ErrorCode; detail?: string | undefined; param?: string | undefined }): Failure {
-  return failure(error.code, error.detail, error.param);
 }
