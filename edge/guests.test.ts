@@ -1,5 +1,5 @@
 /** Guests that misbehave, and what they can reach: each is stopped with a clear error, and others are unaffected (D8, I10). */
-import { describe, expect, test } from "vitest";
+import { describe, expect, inject, test } from "vitest";
 import { a, b, bindings, deploy, invoke, output, problem, request, type RunBody } from "./testing.ts";
 
 const SHORT = { timeout_ms: 300 };
@@ -124,10 +124,26 @@ describe("what a guest can reach", () => {
     expect(await problem(invoke("sockets", `${hostname}:${port}`))).toMatchObject({ code: "function_threw" });
   });
 
-  test("an allowed host is reached", async () => {
-    const here = new URL(bindings.GATEWAY_URL).host;
-    await deploy("reaches", "async (ctx) => (await fetch(ctx.input)).status", { config: { egress: [here] } });
-    expect(await output("reaches", `http://${here}/control`)).toBe(200);
+  test("an allowed host is reached; a redirect goes only to another that is allowed", async () => {
+    const { allowed, other } = inject("origin");
+    await deploy("reaches", "async (ctx) => (await fetch(ctx.input)).text()", { config: { egress: [new URL(allowed).host] } });
+    expect(await output("reaches", allowed)).toBe("here");
+    const redirected = (to: string) => `${allowed}/redirect?to=${encodeURIComponent(to)}`;
+    expect(await output("reaches", redirected(allowed))).toBe("here");
+    expect(await problem(invoke("reaches", redirected(other)))).toMatchObject({ status: 403, code: "egress_forbidden" });
+    expect(await problem(invoke("reaches", redirected(redirected(other))))).toMatchObject({ status: 403, code: "egress_forbidden" });
+  });
+
+  test("more fetches than the platform takes at once wait their turn", async () => {
+    const { allowed } = inject("origin");
+    await deploy(
+      "fetches-much",
+      "async (ctx) => (await Promise.all(Array.from({ length: 40 }, async () => (await fetch(ctx.input)).text()))).length",
+      {
+        config: { egress: [new URL(allowed).host] },
+      },
+    );
+    expect(await output("fetches-much", allowed)).toBe(40);
   });
 
   test.each([

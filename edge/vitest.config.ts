@@ -26,7 +26,11 @@ export default defineConfig({
     name: "edge",
     root: at(".."),
     include: ["edge/**/*.test.ts"],
-    globalSetup: [at("../test/support/link-peer-global.ts"), at("../test/support/edge-postgres-global.ts")],
+    globalSetup: [
+      at("../test/support/link-peer-global.ts"),
+      at("../test/support/edge-postgres-global.ts"),
+      at("../test/support/origin-global.ts"),
+    ],
     // The files of the cache are read from inside workerd, where one that another run replaces is an error.
     fsModuleCache: false,
     testTimeout: 30_000,

@@ -28,6 +28,8 @@ import type { LogLine, Owner, RunObject, RunSpec, RunStarted, RunView } from "./
 const WATCH_MS = 30_000;
 /** Attempts at a run whose object keeps dying: then it fails with `internal`. */
 const ATTEMPTS_MAX = 5;
+/** Requests that wait for the end at once: a further one is answered with the run as it stands. */
+const WAITERS_MAX = 64;
 /** A run's result, events and logs are kept so long after it is over; then its id is `run_not_found`. */
 const RETENTION_MS = 7 * 24 * 3_600_000;
 
@@ -76,6 +78,7 @@ export class Run extends DurableObject<Env> implements RunObject {
       const stored = this.#visible(owner);
       if (!stored || stored.outcome) return stored ? viewOf(stored) : null;
       this.#ensureLive();
+      if (this.#waiting.size >= WAITERS_MAX) return viewOf(stored);
       await new Promise<void>((resolve) => this.#waiting.add(resolve));
     }
   }
@@ -152,8 +155,8 @@ export class Run extends DurableObject<Env> implements RunObject {
       sink: {
         append: (facts) => {
           this.#log.append(facts);
-          this.#events += facts.length;
-          if (this.#events >= RUN_EVENTS_MAX) this.#live?.execution.cancel(`A run has at most ${RUN_EVENTS_MAX} events.`);
+          for (const fact of facts) if (fact.type !== "log") this.#events += 1;
+          if (this.#events >= RUN_EVENTS_MAX) this.#live?.execution.fail(TOO_MANY_EVENTS);
           this.#readers.moved();
         },
       },
@@ -265,6 +268,7 @@ export class Run extends DurableObject<Env> implements RunObject {
   }
 }
 
+const TOO_MANY_EVENTS = failure("too_many_steps", `A run has at most ${RUN_EVENTS_MAX} events.`);
 const DENIED = failure("capability_denied", "The run is over.");
 const OVER = JSON.stringify({ ok: false, error: DENIED });
 const OVER_LINE = JSON.stringify({ type: "error", error: DENIED });

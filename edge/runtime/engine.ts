@@ -38,6 +38,8 @@ import { bad, good, type Result } from "./result.ts";
 import { Steps } from "./steps.ts";
 import { createExecutionTables } from "./tables.ts";
 
+/** Lines and events that one execution may place; beyond it an event is `too_many_steps` and a line is only counted. */
+const JOURNAL_PLACES_MAX = 100_000;
 /** A model call lives at most this long; the run's own deadline may be nearer. */
 const CALL_MS_MAX = 900_000;
 
@@ -107,6 +109,10 @@ class Engine implements Execution {
 
   cancel(reason: string): void {
     this.#stopped.resolve({ status: "cancelled", error: failure("cancelled", reason) });
+  }
+
+  fail(error: Failure): void {
+    this.#stopped.resolve({ status: "failed", error });
   }
 
   async #invoke(input: unknown): Promise<Outcome> {
@@ -333,10 +339,20 @@ class Engine implements Execution {
         return bad("invalid_request", `emit takes at most ${EMIT_BYTES_MAX} bytes.`, "data");
       }
     }
+    const { c: places } = ctx.storage.sql
+      .exec<{ c: number }>("SELECT count(*) AS c FROM execution_journal WHERE program = ?", identity.program)
+      .one();
+    const full = places + entries.length > JOURNAL_PLACES_MAX;
+    if (full && entries.some((entry) => entry.kind === "emit"))
+      return bad("too_many_steps", `A run has at most ${JOURNAL_PLACES_MAX} lines and events.`);
     const at_ms = Date.now();
     ctx.storage.transactionSync(() => {
       const facts: ExecutionFact[] = [];
       for (const entry of entries) {
+        if (full && entry.kind === "log") {
+          facts.push({ type: "log", at_ms, level: entry.level, text: entry.text });
+          continue;
+        }
         const placed = ctx.storage.sql.exec(
           "INSERT INTO execution_journal VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1",
           identity.program,

@@ -96,6 +96,8 @@ export type Execution = {
   run(input: unknown): Promise<Outcome>;
   /** Stops the guest, its model calls and the functions it called. `run` then resolves as cancelled. */
   cancel(reason: string): void;
+  /** The same, but `run` resolves as failed: a limit of its object was reached. */
+  fail(error: Failure): void;
   /** One request of the guest, JSON text in and out (see guest-protocol.ts). */
   guest(request: string): Promise<string>;
   guestStream(request: string): ReadableStream<Uint8Array>;
