@@ -1,6 +1,6 @@
 /** Guests that misbehave, and what they can reach: each is stopped with a clear error, and others are unaffected (D8, I10). */
-import { describe, expect, inject, test } from "vitest";
-import { a, b, bindings, deploy, invoke, output, problem, request, type RunBody } from "./testing.ts";
+import { describe, expect, test } from "vitest";
+import { a, b, bindings, deploy, invoke, origin, output, problem, request, type RunBody } from "./testing.ts";
 
 const SHORT = { timeout_ms: 300 };
 
@@ -125,7 +125,7 @@ describe("what a guest can reach", () => {
   });
 
   test("an allowed host is reached; a redirect goes only to another that is allowed", async () => {
-    const { allowed, other } = inject("origin");
+    const { allowed, other } = origin;
     await deploy("reaches", "async (ctx) => (await fetch(ctx.input)).text()", { config: { egress: [new URL(allowed).host] } });
     expect(await output("reaches", allowed)).toBe("here");
     const redirected = (to: string) => `${allowed}/redirect?to=${encodeURIComponent(to)}`;
@@ -135,7 +135,7 @@ describe("what a guest can reach", () => {
   });
 
   test("more fetches than the platform takes at once wait their turn", async () => {
-    const { allowed } = inject("origin");
+    const { allowed } = origin;
     await deploy(
       "fetches-much",
       "async (ctx) => (await Promise.all(Array.from({ length: 40 }, async () => (await fetch(ctx.input)).text()))).length",

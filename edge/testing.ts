@@ -2,12 +2,14 @@
 import { env, exports } from "cloudflare:workers";
 import { inject } from "vitest";
 import type { EdgePostgres } from "../test/support/edge-postgres-main.ts";
-import type { PeerControl, PeerState } from "../test/support/link-peer.ts";
+import type { PeerState } from "../test/support/link-peer.ts";
 import type { Env } from "./env.ts";
 
 export const bindings = env as unknown as Env;
-export const postgres_info: EdgePostgres = inject("edge_postgres");
+const postgres_info: EdgePostgres = inject("edge_postgres");
 export const { a, b } = postgres_info;
+/** A site elsewhere, under two names. */
+export const origin: { readonly allowed: string; readonly other: string } = inject("origin");
 const worker = exports as unknown as { default: { fetch(request: Request): Promise<Response> } };
 
 export function request(
@@ -91,13 +93,7 @@ export async function events(answer: Response): Promise<SseEvent[]> {
   return all;
 }
 
-/** Steers the peer that stands where the gateway would. */
-export async function peer(control: PeerControl): Promise<void> {
-  const answer = await fetch(new URL("/control", bindings.GATEWAY_URL), { method: "POST", body: JSON.stringify(control) });
-  if (!answer.ok) throw new Error(await answer.text());
-  await answer.body?.cancel();
-}
-/** What the peer has had from one tenant: other files' tests run at the same time, under others. */
+/** What the peer that stands where the gateway would has seen. */
 export async function peerState(tenant = a.tenant): Promise<PeerState> {
   return (await (await fetch(new URL(`/control?tenant=${tenant}`, bindings.GATEWAY_URL))).json()) as PeerState;
 }
