@@ -43,11 +43,6 @@ export type GatewayClient = {
 };
 
 export type GatewayClientOptions = DialOptions & { readonly timing?: Partial<LinkTiming>; readonly random?: () => number };
-  readonly link_id: string;
-  readonly claims: TokenClaims;
-  readonly timing?: Partial<LinkTiming>;
-  readonly random?: () => number;
-};
 
 export function createGatewayClient(options: GatewayClientOptions): GatewayClient {
   const link = new Link(options);
