@@ -96,6 +96,17 @@ const fileSchema = z.strictObject({
     .default(5_000)
     .describe("at most this long after a call ended its usage is on its way to Postgres"),
   policies: z
+    .strictObject({
+      admission: z.enum(["bounded-queue"]),
+      ordering: z.enum(["fcfs"]),
+      routing: z.enum(["least-load"]),
+      cache: z.enum(["keep-what-fits"]),
+      elasticity: z.enum(["fixed-size"]),
+      allocation: z.enum(["by-tokens"]),
+    })
+    .partial()
+    .default({})
+    .describe("which implementation answers each question; so far there is one of each, the baseline (policy/defaults.ts)"),
     .record(z.string(), z.string())
     .default({})
     .describe("question → implementation, where it is not the baseline; see policy/defaults.ts"),
