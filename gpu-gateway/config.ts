@@ -107,9 +107,6 @@ const fileSchema = z.strictObject({
     .partial()
     .default({})
     .describe("which implementation answers each question; so far there is one of each, the baseline (policy/defaults.ts)"),
-    .record(z.string(), z.string())
-    .default({})
-    .describe("question → implementation, where it is not the baseline; see policy/defaults.ts"),
 });
 type FileConfig = z.output<typeof fileSchema>;
 
