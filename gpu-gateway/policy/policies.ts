@@ -3,7 +3,7 @@
  * configuration, so that baselines run in the same harness. All are pure: state comes in, a decision goes out. Ties break by id.
  */
 import type { Failure } from "../../schema/core/errors.ts";
-import type { CallId, GroupId, InstanceId, LegId } from "../../schema/core/ids.ts";
+import type { GroupId, InstanceId, LegId } from "../../schema/core/ids.ts";
 import type { Micros } from "../../schema/core/time.ts";
 import type { Call, Instance, InstanceState, LegRole, Role } from "./vocabulary.ts";
 
