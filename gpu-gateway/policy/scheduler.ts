@@ -33,7 +33,7 @@ import { Timers } from "./scheduler/timers.ts";
 import type { Call, Instance, InstanceState } from "./vocabulary.ts";
 
 export type { SchedulerLimits } from "./scheduler/limits.ts";
-export type { InstanceSnapshot, PoolSnapshot, SchedulerSnapshot } from "./scheduler/snapshot.ts";
+export type { SchedulerSnapshot } from "./scheduler/snapshot.ts";
 
 export type SchedulerConfig = {
   /** Cell and epoch, say: makes the ids of launched groups unique wherever and whenever else groups are launched. */
