@@ -1,9 +1,11 @@
 /**
  * What the gateway adds: the same closed-loop load sent to an engine directly and through the gateway, in interleaved rounds, at 1,
- * 4, 16 and 64 clients; metering, journal and scheduling on. `node bench/gateway/latency.ts [--rounds N] [--requests N] [--json FILE]`
+ * 4, 16 and 64 clients; metering, journal and scheduling on; and the processor time of the gateway, which a busy machine changes less
+ * than it does latency. `node bench/gateway/latency.ts [--rounds N] [--requests N] [--json FILE]`
  */
 import { parseArgs } from "node:util";
 import { commit, machine, markdown, median, percentile, writeFigures, type BenchFile } from "../lib/figures.ts";
+import { cpuSeconds } from "../lib/cpu.ts";
 import { root, startFixedEngine, startGateway, startLoad } from "../lib/world.ts";
 
 const { values } = parseArgs({
@@ -27,27 +29,33 @@ const world = await startGateway(engine_args).catch(async (error: unknown) => {
 });
 const load = startLoad();
 const figures: { row: string; column: string; unit: string; values: number[] }[] = [];
-const note = (row: string, column: string, value: number): void => {
+const note = (row: string, column: string, value: number, unit = "ms"): void => {
   const found = figures.find((figure) => figure.row === row && figure.column === column);
   if (found) found.values.push(value);
-  else figures.push({ row, column, unit: "ms", values: [value] });
+  else figures.push({ row, column, unit, values: [value] });
 };
+const CPU = "gateway CPU a 1,000 requests";
 let errors = 0;
 try {
   for (let round = -1; round < rounds; round++) {
+    const round_began_s = cpuSeconds(world.gateway_pid);
+    let round_requests = 0;
     for (const count of clients) {
+      const row = `${count} client${count === 1 ? "" : "s"}`;
       const size = Math.max(count * 4, Math.min(requests, count * 100));
+      let cpu_s = 0;
       for (const stream of [false, true]) {
         const common = { body, clients: count, requests: size, stream };
         const direct = await load.run({ ...common, url: `${engine.url}/v1/chat/completions`, headers: {} });
+        const began_s = cpuSeconds(world.gateway_pid);
         const through = await load.run({
           ...common,
           url: `${world.gateway_url}/v1/chat/completions`,
           headers: { authorization: `Bearer ${world.key}` },
         });
+        cpu_s += cpuSeconds(world.gateway_pid) - began_s;
         errors += direct.errors + through.errors;
         if (round < 0) continue; // warm-up
-        const row = `${count} client${count === 1 ? "" : "s"}`;
         if (stream) note(row, "added TTFT p50", median(through.ttft_ms) - median(direct.ttft_ms));
         else {
           note(row, "direct p50", median(direct.latency_ms));
@@ -55,7 +63,12 @@ try {
           note(row, "added p99", percentile(through.latency_ms, 99) - percentile(direct.latency_ms, 99));
         }
       }
+      round_requests += 2 * size;
+      if (round >= 0) note(row, CPU, (cpu_s / (2 * size)) * 1_000, "s");
     }
+    // What is done later (shipping to the ledger) falls between the slices above, and is in this figure only.
+    if (round >= 0)
+      note("whole round, idle time included", CPU, ((cpuSeconds(world.gateway_pid) - round_began_s) / round_requests) * 1_000, "s");
   }
 } finally {
   await load.stop();
