@@ -40,8 +40,7 @@ test(`runs of one tenant in one isolate, interleaved ${2 * PAIRS * ROUNDS} times
   });
   let met = 0;
   for (let pair = 0; pair < PAIRS; pair += 1) {
-    const names = [`left${pair}`, `the-right${pair}`];
-    const [one, two] = names;
+    const [one, two] = [`left${pair}`, `the-right${pair}`];
     await Promise.all(
       [
         { who: one, other: two },
@@ -102,7 +101,7 @@ test("another tenant's run is not there", async () => {
     ["POST", "/cancel"],
   ] as const) {
     const answer = await request(method, `/v1/runs/${run}${path}`, { key: b.all });
-    expect([answer.status, ((await answer.json()) as { code: string }).code]).toEqual([404, "run_not_found"]);
+    expect([answer.status, (await answer.json<{ code: string }>()).code]).toEqual([404, "run_not_found"]);
   }
   expect((await invoke("private", null, { key: b.all })).status).toBe(404);
   expect(await (await request("GET", "/v1/functions", { key: b.all })).text()).not.toContain("private");

@@ -46,7 +46,7 @@ describe("from deploy to result", () => {
     await request("POST", "/v1/functions", { key: a.all, body: { name: "versioned", code: "export default () => 2;", alias: "next" } });
     expect(await output("versioned")).toBe(1);
     const next = await request("POST", "/v1/functions/versioned/invocations", { key: a.all, body: { input: null, version: "next" } });
-    expect(((await next.json()) as RunBody).output).toBe(2);
+    expect((await next.json<RunBody>()).output).toBe(2);
   });
 
   test("as an event stream, and again from any event on", async () => {
@@ -152,11 +152,11 @@ describe("one key, one run", () => {
     const reading = sse(await first);
     await reading.next();
     const busy = await keyed("long", words(60, { interval_ms: 5 }), "k-2");
-    expect([busy.status, ((await busy.json()) as Problem).code]).toEqual([409, "idempotency_in_flight"]);
+    expect([busy.status, (await busy.json<Problem>()).code]).toEqual([409, "idempotency_in_flight"]);
     for await (const _ of reading);
     expect((await keyed("long", words(60, { interval_ms: 5 }), "k-2")).status).toBe(200);
     const both = await Promise.all(
-      [1, 2, 3].map(() => keyed("long", words(3), "k-3", { prefer: "respond-async" }).then((r) => r.json() as Promise<RunBody>)),
+      [1, 2, 3].map(() => keyed("long", words(3), "k-3", { prefer: "respond-async" }).then((r) => r.json<RunBody>())),
     );
     expect(new Set(both.map((r) => r.run)).size).toBe(1);
   });
@@ -259,7 +259,7 @@ describe("a run whose object dies", () => {
 test("the rows that a run leaves are those of its format", async () => {
   await deploy("stored", "async (ctx) => { ctx.log('x'); return (await ctx.ai.chat(ctx.input)).text; }");
   const { run } = (await (await invoke("stored", words(2))).json()) as RunBody;
-  const rows = await bindings.RUNS.getByName(run).dump();
+  const rows = await runInDurableObject(bindings.RUNS.getByName(run), (object: Run) => object.dump());
   expect(rows["meta"]).toContainEqual({ key: "format", value: "1" });
   expect(Object.keys(rows)).toEqual([
     "meta",

@@ -55,7 +55,7 @@ export const invoke = (
 export async function output<T = unknown>(name: string, input: unknown = null, options: { key?: string } = {}): Promise<T> {
   const answer = await invoke(name, input, options);
   if (!answer.ok) throw new Error(`${name}: ${answer.status} ${await answer.text()}`);
-  return ((await answer.json()) as { output: T }).output;
+  return (await answer.json<{ output: T }>()).output;
 }
 
 export async function problem(answer: Response | Promise<Response>): Promise<Problem> {

@@ -18,7 +18,7 @@ const ticketOf = async (session: string, key = a.all): Promise<string> => {
   const answer = await request("POST", path(session, "/tickets"), { key });
   expect(answer.status).toBe(201);
   expect(answer.headers.get("cache-control")).toBe("no-store");
-  return ((await answer.json()) as { ticket: string }).ticket;
+  return (await answer.json<{ ticket: string }>()).ticket;
 };
 
 async function firstFrame(answer: Response): Promise<SessionToClient> {
@@ -199,7 +199,7 @@ test("each socket beyond the limit of a session is refused with 429", async () =
   for (let count = 0; count < 64; count += 1) {
     const { webSocket } = await open();
     webSocket!.accept();
-    sockets.push(webSocket);
+    sockets.push(webSocket!);
   }
   expect((await open()).status).toBe(429);
   for (const socket of sockets) socket.close(1000, "bye");

@@ -9,12 +9,6 @@ import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
 import type { EdgePostgres } from "./edge-postgres-main.ts";
 
-declare module "vitest" {
-  interface ProvidedContext {
-    edge_postgres: EdgePostgres;
-  }
-}
-
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const main = fileURLToPath(new URL("edge-postgres-main.ts", import.meta.url));
   const server = spawn(process.execPath, ["--no-warnings", main], { stdio: ["pipe", "pipe", "inherit"] });

@@ -8,12 +8,6 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
 
-declare module "vitest" {
-  interface ProvidedContext {
-    link_peer: { url: string; cell_secret: string };
-  }
-}
-
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const main = fileURLToPath(new URL("link-peer-main.ts", import.meta.url));
   const peer = spawn(process.execPath, [main], { stdio: ["pipe", "pipe", "inherit"] });

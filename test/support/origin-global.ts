@@ -4,13 +4,6 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { TestProject } from "vitest/node";
 
-declare module "vitest" {
-  interface ProvidedContext {
-    /** The same site under two host names. */
-    origin: { allowed: string; other: string };
-  }
-}
-
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = createServer((request, response) => {
     const to = new URL(request.url ?? "/", "http://origin").searchParams.get("to");

@@ -1,0 +1,11 @@
+/** What the global setups of project `edge` provide, for `inject`: types alone, so that code typed for workerd can name them. */
+import type { EdgePostgres } from "./edge-postgres-main.ts";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    link_peer: { url: string; cell_secret: string };
+    edge_postgres: EdgePostgres;
+    /** The same site under two host names. */
+    origin: { allowed: string; other: string };
+  }
+}
