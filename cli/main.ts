@@ -133,14 +133,16 @@ client("chat", "hold a session with a function's agent")
     process.exitCode = await chat(connect(flags), name, flags);
   });
 
-client("logs", "print a run's log")
-  .argument("<run>")
-  .action(async (run: string, flags) => {
+client("logs", "print what a run, or a session's turns, logged")
+  .argument("<run or session id>")
+  .action(async (id: string, flags) => {
     const { logs } = await import("./commands/logs.ts");
-    const found = await logs(connect(flags), run);
+    const found = await logs(connect(flags), id);
     if (flags.json) return printJson(found);
-    for (const line of found.lines) printLine(`${line.at} ${line.level.padEnd(5)} ${line.text}`);
-    if (found.dropped > 0) printLine(`(${found.dropped} more lines were beyond the limit and dropped)`);
+    for (const line of found.lines) {
+      printLine(`${line.at} ${"turn" in line ? `${line.turn} ` : ""}${line.level.padEnd(5)} ${line.text}`);
+    }
+    if (found.dropped > 0) printLine(`(${found.dropped} lines beyond the limit were dropped)`);
   });
 
 client("usage", "what was used, by whom, what it cost, and that the sum is what the GPUs cost")

@@ -2,10 +2,7 @@
 import { z } from "zod";
 import * as http from "../schema/core/wire/http.ts";
 import { chatRequest, completionRequest } from "../schema/core/wire/chat.ts";
-import { sessionEvent } from "../schema/core/wire/session.ts";
 import type { Scope } from "../schema/core/wire/token.ts";
-
-const sessionPage = z.object({ events: z.array(sessionEvent), seq: z.int(), truncated_before: z.int().optional() });
 
 type Operation = {
   readonly method: "get" | "post" | "delete";
@@ -103,22 +100,15 @@ const OPERATIONS: readonly Operation[] = [
     summary: "A page of a session's log",
     scope: "invoke",
     query: { after: "the `seq` after which the page begins; 0 by default" },
-    answers: { 200: { description: "Events in order, and the last `seq`", schema: http.sessionPage } },
+    answers: { 200: { description: "Events in order, the last `seq`, and what was cut off", schema: http.sessionPage } },
   },
   {
     method: "get",
-    path: "/v1/sessions/{session}",
-    summary: "A session",
+    path: "/v1/sessions/{session}/logs",
+    summary: "A page of what a session's turns logged",
     scope: "invoke",
-    answers: { 200: { description: "The session", schema: http.session } },
-  },
-  {
-    method: "get",
-    path: "/v1/sessions/{session}/events",
-    summary: "A page of a session's log",
-    scope: "invoke",
-    query: { after: "the number of the last event that one has" },
-    answers: { 200: { description: "Events, the last number written, and what was cut off", schema: sessionPage } },
+    query: { after: "the `seq` after which the page begins; 0 by default" },
+    answers: { 200: { description: "Lines in order, the last `seq`, and how many older lines were dropped", schema: http.sessionLogList } },
   },
   {
     method: "get",

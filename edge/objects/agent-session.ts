@@ -6,7 +6,8 @@
  * in their sockets' attachments, and everything else is in SQLite. While a turn runs an alarm is armed, so that a turn whose object
  * died is found and continued even if no client ever comes back.
  *
- * One message at a time: a second one during a turn is refused with `turn_in_progress`. Queueing and interrupting are not offered.
+ * One message at a time: a second one during a turn is refused with `turn_in_progress`. That is the only answer to double texting;
+ * queueing the second message, and interrupting the turn for it, are not there: a client cancels, or waits.
  */
 import { DurableObject } from "cloudflare:workers";
 import { failure } from "../../schema/core/errors.ts";
@@ -23,6 +24,7 @@ import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
 import { SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
 import { CLOSE_REVOKED_KEY, SessionKeys } from "./session-keys.ts";
+import { SessionLines, type SessionLinesPage } from "./session-lines.ts";
 import { SessionLog } from "./session-log.ts";
 import { close, readerOf, SessionReaders, write } from "./session-readers.ts";
 import { SessionRunner } from "./session-runner.ts";
@@ -45,6 +47,7 @@ const streamOf = (text: string): ReadableStream<Uint8Array> => new Response(text
 type Parts = {
   readonly identity: SessionIdentity;
   readonly log: SessionLog;
+  readonly lines: SessionLines;
   readonly turns: SessionTurns;
   readonly readers: SessionReaders;
   readonly runner: SessionRunner;
@@ -88,6 +91,11 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     const truncated = after + 1 < first_seq ? `,"truncated_before":${first_seq}` : "";
     const events = log.page(after, SESSION_PAGE_EVENTS).map((event) => event.json);
     return `{"events":[${events.join(",")}],"seq":${last_seq}${truncated}}`;
+  }
+
+  /** A page of what its turns logged, for the function's author. */
+  logs(after: number): SessionLinesPage {
+    return this.#known().lines.page(after);
   }
 
   /** What a session is made of, for a fixture that later versions must open. */
@@ -294,7 +302,9 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
 
   #open(identity: SessionIdentity): Parts {
     const { storage } = this.ctx;
+    SessionLines.createTable(storage.sql);
     const log = new SessionLog(storage.sql);
+    const lines = new SessionLines(storage.sql);
     const turns = new SessionTurns(storage.sql);
     const outbox = new UsageOutbox(storage.sql);
     const readers = new SessionReaders(this.ctx, log, identity.session);
@@ -302,6 +312,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
       session: identity.session,
       storage,
       log,
+      lines,
       turns,
       execute: (turn, program, sink) => this.#execute(identity, turn, program, sink),
       onEnd: (turn, _end, now_ms) => {
@@ -310,7 +321,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
       },
       onChange: () => readers.look(),
     });
-    return { identity, log, turns, readers, runner, outbox };
+    return { identity, log, lines, turns, readers, runner, outbox };
   }
 
   /** Doors ask `describe` first, and only greeted sessions have sockets: anything else is a bug of ours. */

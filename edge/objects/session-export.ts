@@ -3,7 +3,7 @@ import { createSessionTables, SESSION_FORMAT, type SessionIdentity } from "./ses
 
 /** Rows of one table; a fixture is small, and a session that is larger is refused rather than cut. */
 const EXPORT_ROWS_MAX = 20_000;
-const TABLES = ["session_meta", "session_log", "session_messages", "session_turns"] as const;
+const TABLES = ["session_meta", "session_log", "session_messages", "session_turns", "session_lines"] as const;
 
 type Cell = string | number | null;
 export type SessionExport = {

@@ -9,6 +9,7 @@
 import { failure, type Failure } from "../../schema/core/errors.ts";
 import { asId, type ProgramId } from "../../schema/core/ids.ts";
 import type { TokenClaims } from "../../schema/core/wire/token.ts";
+import type { SessionLines } from "./session-lines.ts";
 import type { SessionEventBody, SessionLog } from "./session-log.ts";
 import { TURN_ATTEMPTS_MAX } from "./session-limits.ts";
 import type { SessionTurns, TurnEnd, TurnRow } from "./session-turns.ts";
@@ -18,6 +19,7 @@ export type RunnerPorts = {
   readonly session: string;
   readonly storage: DurableObjectStorage;
   readonly log: SessionLog;
+  readonly lines: SessionLines;
   readonly turns: SessionTurns;
   execute(turn: TurnRow, program: ProgramId, sink: ExecutionSink): Execution;
   /** Inside the transaction in which the turn ends. */
@@ -93,8 +95,10 @@ export class SessionRunner {
   }
 
   #append(turn: TurnRow, facts: readonly ExecutionFact[]): void {
-    const { log, turns } = this.#ports;
+    const { log, lines, turns } = this.#ports;
+    lines.append(turn.turn, facts);
     const events = joinDeltas(facts).flatMap((fact) => toEvent(turn.turn, fact));
+    if (events.length === 0) return;
     if (events.some((event) => event.type === "delta")) turns.markPartial(turn.turn);
     log.append(events, Date.now());
     this.#ports.onChange();
@@ -147,7 +151,7 @@ function toEvent(turn: string, fact: ExecutionFact): SessionEventBody[] {
     case "usage":
       return [{ type: "usage", turn, call: fact.call, ...agent, usage: fact.usage }];
     case "log":
-      // A log line is for the function's author, not for its users.
+      // A line is for the function's author, not for its users: session-lines.ts.
       break;
   }
   return [];

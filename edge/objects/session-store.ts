@@ -5,6 +5,7 @@
 import type { FunctionId, ProjectId, SessionId, TenantId, VersionId } from "../../schema/core/ids.ts";
 import type { FunctionConfig } from "../runtime/execution.ts";
 import { createExecutionTables } from "../runtime/tables.ts";
+import { SessionLines } from "./session-lines.ts";
 import { UsageOutbox } from "./usage-outbox.ts";
 
 /** Later versions of this code upgrade what has an older format, or refuse what has a newer one. */
@@ -53,6 +54,7 @@ export function readIdentity(sql: SqlStorage): SessionIdentity | null {
 /** Inside a transaction, in an empty database. */
 export function createSessionTables(sql: SqlStorage): void {
   for (const statement of SCHEMA) sql.exec(statement);
+  SessionLines.createTable(sql);
   UsageOutbox.createTable(sql);
   createExecutionTables(sql);
 }

@@ -6,7 +6,12 @@ import { Hono } from "hono";
 import type { z } from "zod";
 import { failure } from "../../schema/core/errors.ts";
 import { deriveId, ID_PATTERN, randomId, type SessionId } from "../../schema/core/ids.ts";
-import { sessionCreate, type session as sessionSchema, type ticket as ticketSchema } from "../../schema/core/wire/http.ts";
+import {
+  sessionCreate,
+  type session as sessionSchema,
+  type sessionLogList,
+  type ticket as ticketSchema,
+} from "../../schema/core/wire/http.ts";
 import { claimsOf, mayNot, type Caller } from "../door.ts";
 import { resolveFunction } from "../functions.ts";
 import { callerWith, failureResponse, instant, jsonBody, Refusal, refuse, type App, type Ctx } from "../http.ts";
@@ -55,9 +60,19 @@ sessions.get("/v1/sessions/:session", async (c) => {
 
 sessions.get("/v1/sessions/:session/events", async (c) => {
   const { object } = await reach(c, await callerWith(c, "invoke"));
-  const after = c.req.query("after") ?? "0";
-  if (!/^\d{1,15}$/.test(after)) refuse("invalid_request", "`after` is the number of an event.", "after");
-  return new Response(await object.events(Number(after)), { headers: { "content-type": "application/json" } });
+  return new Response(await object.events(afterOf(c, "an event")), { headers: { "content-type": "application/json" } });
+});
+
+sessions.get("/v1/sessions/:session/logs", async (c) => {
+  const { object, identity } = await reach(c, await callerWith(c, "invoke"));
+  const { lines, seq, dropped } = await object.logs(afterOf(c, "a line"));
+  const { session } = identity;
+  const body: z.infer<typeof sessionLogList> = {
+    lines: lines.map(({ turn, seq, at_ms, level, text }) => ({ session, turn, seq, at: instant(at_ms), level, text })),
+    seq,
+    dropped,
+  };
+  return c.json(body);
 });
 
 sessions.post("/v1/sessions/:session/tickets", async (c) => {
@@ -110,6 +125,11 @@ async function reach(c: Ctx, caller: Caller): Promise<{ object: DurableObjectStu
   const identity = await object.describe();
   if (!identity || identity.project !== caller.project) throw new Refusal(failure("session_not_found"));
   return { object, identity };
+}
+
+function afterOf(c: Ctx, what: string): number {
+  const after = c.req.query("after") ?? "0";
+  return /^\d{1,15}$/.test(after) ? Number(after) : refuse("invalid_request", `\`after\` is the number of ${what}.`, "after");
 }
 
 function objectOf(c: Ctx, tenant: string, session: string): DurableObjectStub<AgentSession> {

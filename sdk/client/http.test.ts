@@ -79,3 +79,15 @@ test("a stream's events arrive whole, however the bytes are cut, and comments ar
     { type: "run.done", seq: 2 },
   ]);
 });
+
+test("logs of a run, and of a session after a line", async () => {
+  const asked: (string | undefined)[] = [];
+  const millrace = await client((request, response) => {
+    asked.push(request.url);
+    response.end(JSON.stringify({ lines: [], seq: 7, dropped: 0 }));
+  });
+  expect(await millrace.sessionLogs("ses_1", 7)).toEqual({ lines: [], seq: 7, dropped: 0 });
+  await millrace.sessionLogs("ses_1");
+  await millrace.runLogs("run_1");
+  expect(asked).toEqual(["/v1/sessions/ses_1/logs?after=7", "/v1/sessions/ses_1/logs?after=0", "/v1/runs/run_1/logs"]);
+});

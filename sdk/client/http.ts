@@ -1,6 +1,6 @@
 /** Millrace over HTTP: for Node and browsers alike, on `fetch` alone. */
 import type { z } from "zod";
-import type { run, session, ticket } from "../../schema/core/wire/http.ts";
+import type { logList, run, session, sessionLogList, ticket } from "../../schema/core/wire/http.ts";
 import type { RunEvent } from "../../schema/core/wire/http.ts";
 import type { SessionEvent } from "../../schema/core/wire/session.ts";
 import { errorOf, MillraceClientError } from "./error.ts";
@@ -9,6 +9,8 @@ import { readServerSentEvents } from "./sse.ts";
 export type RunResult = z.infer<typeof run>;
 export type SessionInfo = z.infer<typeof session>;
 export type Ticket = z.infer<typeof ticket>;
+export type RunLogs = z.infer<typeof logList>;
+export type SessionLogs = z.infer<typeof sessionLogList>;
 export type SessionPage = { readonly events: SessionEvent[]; readonly seq: number; readonly truncated_before?: number };
 
 export type InvokeOptions = {
@@ -37,11 +39,15 @@ export type HttpClient = {
   run(id: string): Promise<RunResult>;
   /** A run's events after the one numbered `after`, to its end. */
   runEvents(id: string, after?: number): AsyncGenerator<RunEvent>;
+  /** What the run logged. */
+  runLogs(id: string): Promise<RunLogs>;
   cancelRun(id: string): Promise<RunResult>;
   createSession(of: { function: string; version?: string }): Promise<SessionInfo>;
   session(id: string): Promise<SessionInfo>;
   /** A page of the session's log, after `seq`. */
   sessionEvents(id: string, after?: number): Promise<SessionPage>;
+  /** A page of what the session's turns logged, after `seq`. */
+  sessionLogs(id: string, after?: number): Promise<SessionLogs>;
   /** A short-lived credential with which a browser connects to this one session. */
   ticket(session: string): Promise<Ticket>;
 };
@@ -116,10 +122,12 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     async *runEvents(id, after = 0) {
       yield* events(await request(`/v1/runs/${encodeURIComponent(id)}/events?after=${after}`, { method: "GET" }));
     },
+    runLogs: (id) => json(`/v1/runs/${encodeURIComponent(id)}/logs`, { method: "GET" }),
     cancelRun: (id) => json(`/v1/runs/${encodeURIComponent(id)}/cancel`, { method: "POST", body: {} }),
     createSession: (body) => json("/v1/sessions", { method: "POST", body }),
     session: (id) => json(`/v1/sessions/${encodeURIComponent(id)}`, { method: "GET" }),
     sessionEvents: (id, after = 0) => json(`/v1/sessions/${encodeURIComponent(id)}/events?after=${after}`, { method: "GET" }),
+    sessionLogs: (id, after = 0) => json(`/v1/sessions/${encodeURIComponent(id)}/logs?after=${after}`, { method: "GET" }),
     ticket: (id) => json(`/v1/sessions/${encodeURIComponent(id)}/tickets`, { method: "POST", body: {} }),
   };
 }

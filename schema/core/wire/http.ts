@@ -82,6 +82,9 @@ export const logLine = z.object({
   text: z.string(),
 });
 export const logList = z.object({ lines: z.array(logLine), dropped: z.int() });
+/** A page of what a session's turns logged: `seq` is the last line's number, `dropped` how many lines went at the beginning. */
+export const sessionLogLine = logLine.omit({ run: true }).extend({ session: id, turn: z.string() });
+export const sessionLogList = z.object({ lines: z.array(sessionLogLine), seq: z.int(), dropped: z.int() });
 
 export const sessionCreate = z.object({ function: functionName, version: z.string().max(128).optional() });
 export const session = z.object({ session: id, function: functionName, version: id, connect_url: z.string(), created_at: instant });

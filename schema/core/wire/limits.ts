@@ -19,6 +19,6 @@ export const STEPS_MAX = 1_000; // steps of a run: too_many_steps
 /** @public Also read as text by sdk/guest/build. */
 export const FANOUT_MAX = 1_000; // children of one step: too_many_steps
 export const MEMORY_VALUE_BYTES_MAX = 65_536; // a value in `ctx.memory`: invalid_request
-export const LOG_LINES_MAX = 10_000; // log lines of a run; the rest is dropped and counted
+export const LOG_LINES_MAX = 10_000; // log lines of a run: the rest is dropped and counted; of a session: the oldest are
 export const ACTIVE_WORKERS_PER_OBJECT_MAX = 10; // loaded isolates per Durable Object (platform limit, enforced by us)
 export const PENDING_CONNECTIONS_MAX = 6; // outgoing connections awaiting headers (platform limit, enforced by us)
