@@ -12,7 +12,6 @@ import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import postgres from "postgres";
-import { createPostgresLedger } from "../schema/db/ledger.ts";
 import { acquireCell } from "../schema/db/queries/cells/acquire-cell.ts";
 import { releaseCell } from "../schema/db/queries/cells/release-cell.ts";
 import { renewCell } from "../schema/db/queries/cells/renew-cell.ts";
@@ -31,6 +30,7 @@ import { createMeter, type Meter } from "./runtime/meter.ts";
 import { takePlace, type Place } from "./place.ts";
 import { ProvisionBook } from "./runtime/provisions.ts";
 import { Runtime } from "./runtime/runtime.ts";
+import { startShipperThread } from "./runtime/shipper-thread.ts";
 import { Authenticator } from "./server/auth.ts";
 import type { Doors } from "./server/doors.ts";
 import { postgresKeyStore } from "./server/key-store.ts";
@@ -99,7 +99,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     cell,
     epoch: lease.epoch,
     boot_id: randomUUID(),
-    ledger: metrics.watchLedger(createPostgresLedger(sql)),
+    startShipper: (parts) => startShipperThread({ ...parts, ledger: config.database_url, on_shipped: (rows) => metrics.shipped(rows) }),
     usage_cut_ms: config.usage_cut_ms,
     renew: async () => new Map((await provider.renew()).map(({ node_id, confirmed_at }) => [node_id, confirmed_at])),
     on_failure: (reason) => fence(`the journal cannot be written: ${reason}`),

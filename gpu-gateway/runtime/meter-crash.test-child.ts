@@ -5,6 +5,7 @@ import { nanos } from "../../schema/core/time.ts";
 import { FileLedger } from "./file-ledger.test-support.ts";
 import { createMeter } from "./meter.ts";
 import { accept, announce, CELL, NODE, serve } from "./meter.test-support.ts";
+import { createShipper } from "./shipper.ts";
 
 const [dir = "", round = "", provisioned_at = ""] = process.argv.slice(2);
 const meter = await createMeter({
@@ -12,7 +13,7 @@ const meter = await createMeter({
   cell: CELL,
   epoch: Number(round),
   boot_id: `boot_${round}`,
-  ledger: new FileLedger(join(dir, "ledger.ndjson")),
+  startShipper: (parts) => createShipper({ ...parts, ledger: new FileLedger(join(dir, "ledger.ndjson")) }),
   renew: () => Promise.resolve(new Map([[NODE, meter.now()]])),
   on_failure: (reason) => process.exit(reason === "" ? 3 : 4),
   on_anomaly: (detail) => void writeSync(1, `a ${detail}\n`),

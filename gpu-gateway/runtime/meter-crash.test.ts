@@ -15,6 +15,7 @@ import { openJournal } from "./journal/journal.ts";
 import { beginningOf } from "./journal/segments.ts";
 import { createMeter } from "./meter.ts";
 import { announce, CELL, NODE, PROVISION } from "./meter.test-support.ts";
+import { createShipper } from "./shipper.ts";
 
 const KILLS = 12;
 const SEED = 0x5eed;
@@ -67,7 +68,7 @@ test(
       cell: CELL,
       epoch: KILLS + 1,
       boot_id: "last",
-      ledger,
+      startShipper: (parts) => createShipper({ ...parts, ledger }),
       renew: () => Promise.resolve(new Map()),
       on_failure: (reason) => expect.unreachable(reason),
       on_anomaly: (detail) => void anomalies.push(detail),

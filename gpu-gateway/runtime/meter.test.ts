@@ -8,6 +8,7 @@ import { reconcile } from "../policy/metering/reconcile.ts";
 import { FileLedger } from "./file-ledger.test-support.ts";
 import { createMeter, type Meter, type MeterOptions } from "./meter.ts";
 import { accept, announce, CELL, NODE, PROVISION, serve } from "./meter.test-support.ts";
+import { createShipper } from "./shipper.ts";
 
 const START = 1_795_000_020_000_000_000n;
 const MS = 1_000_000n;
@@ -24,7 +25,7 @@ const open = (more: Partial<MeterOptions> = {}): Promise<Meter> =>
     cell: CELL,
     epoch: 1,
     boot_id: "boot",
-    ledger,
+    startShipper: (parts) => createShipper({ ...parts, ledger }),
     renew: () => renew(),
     on_failure: (reason) => expect.unreachable(reason),
     on_anomaly: (detail) => void anomalies.push(detail),

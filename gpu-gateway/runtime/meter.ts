@@ -14,10 +14,9 @@ import type { CallId, CellId, NodeId } from "../../schema/core/ids.ts";
 import { minuteOf, type Nanos } from "../../schema/core/time.ts";
 import type { CallGpuTime, FoldOutput } from "../policy/metering/outputs.ts";
 import type { MeteringRecord } from "../policy/metering/records.ts";
-import type { Ledger } from "../ports/ledger.ts";
 import { openJournal } from "./journal/journal.ts";
 import { createTimeline } from "./journal/line.ts";
-import { createShipper, type SettleOutcome } from "./shipper.ts";
+import type { SettleOutcome, Shipper, ShipperParts } from "./shipper.ts";
 
 /** At most this long between cuts once a call has ended, so that its cost can be seen. */
 export const USAGE_CUT_MS = 5_000;
@@ -44,7 +43,8 @@ export type MeterOptions = {
   readonly cell: CellId;
   readonly epoch: number;
   readonly boot_id: string;
-  readonly ledger: Ledger;
+  /** Begins to bring what is released to the ledger: in a thread of its own, or here. */
+  readonly startShipper: (parts: ShipperParts) => Promise<Shipper>;
   /**
    * Renews the nodes' leases and says until when each node confirms that it was ours. Called after each cut and before the cut's
    * rows are released, so that a node released before the cut is known by then: record its `node_released` before resolving.
@@ -85,7 +85,7 @@ export interface Meter {
 }
 
 export async function createMeter(options: MeterOptions): Promise<Meter> {
-  const { journal_dir, cell, epoch, boot_id, ledger, renew, on_failure } = options;
+  const { journal_dir, cell, epoch, boot_id, renew, on_failure } = options;
   const on_anomaly = options.on_anomaly ?? (() => undefined);
   const clock = options.clock ?? SYSTEM_CLOCK;
   const usage_cut_ns = BigInt(options.usage_cut_ms ?? USAGE_CUT_MS) * 1_000_000n;
@@ -124,7 +124,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
 
   append({ type: "boot", t: line.now(), cell, epoch, boot_id });
   await journal.durable();
-  const shipper = await createShipper({ dir: journal_dir, cell, journal, ledger, on_anomaly });
+  const shipper = await options.startShipper({ dir: journal_dir, cell, journal, on_anomaly });
 
   /** Cuts, learns what the nodes released before the cut, and only then lets the rows go; one cut after the other. */
   function cut(nodes_answer = true): Promise<Nanos> {

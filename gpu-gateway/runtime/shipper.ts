@@ -15,7 +15,7 @@ import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import { createFold, type Fold } from "../policy/metering/fold.ts";
 import type { CallRow, Ledger, Shipment } from "../ports/ledger.ts";
 import type { Provision } from "../ports/provider.ts";
-import type { Journal } from "./journal/journal.ts";
+import type { JournalReader } from "./journal/reader.ts";
 import { beginningOf, readHead, type Position } from "./journal/segments.ts";
 import { loadShipped, saveShipped, type Shipped } from "./journal/shipped.ts";
 
@@ -23,14 +23,14 @@ export const SHIPMENT_ROWS_MAX = 5_000; // a shipment is closed at the record th
 export const SHIP_BACKOFF_MIN_MS = 250;
 export const SHIP_BACKOFF_MAX_MS = 30_000; // between attempts while the ledger is unavailable
 
-export type ShipperOptions = {
+/** What any shipper is given by the meter, whichever thread it runs in. */
+export type ShipperParts = {
   readonly dir: string;
   readonly cell: CellId;
-  readonly journal: Journal;
-  readonly ledger: Ledger;
+  readonly journal: JournalReader & { /** The end of what is on disk. */ end(): Position };
   readonly on_anomaly: (detail: string) => void;
-  readonly shipment_rows_max?: number;
 };
+export type ShipperOptions = ShipperParts & { readonly ledger: Ledger; readonly shipment_rows_max?: number };
 
 export type SettleOutcome =
   /** The ledger holds everything of this cell before `watermark`. */

@@ -8,8 +8,8 @@ import type { Micros } from "../../schema/core/time.ts";
 import type { CallOutcome } from "../policy/vocabulary.ts";
 import type { CallEntry } from "../runtime/calls.ts";
 import type { RuntimeObserver } from "../runtime/runtime.ts";
+import type { ShippedRows } from "../runtime/shipper-messages.ts";
 import type { SchedulerSnapshot } from "../policy/scheduler.ts";
-import type { Ledger } from "../ports/ledger.ts";
 
 const SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300];
 const MICROS_PER_SECOND = 1_000_000;
@@ -67,18 +67,9 @@ export class Metrics implements RuntimeObserver {
     this.#anomalies.inc();
   }
 
-  /** What the ledger has stored is what counts: a row is in the books then. */
-  watchLedger(ledger: Ledger): Ledger {
-    return {
-      ship: async (shipment) => {
-        const outcome = await ledger.ship(shipment);
-        if (outcome.type !== "stored") return outcome;
-        this.#watermark_ns = shipment.watermark;
-        for (const { kind, quantity, cost_centre } of shipment.usage)
-          if (kind === "gpu_time" && !quantity.startsWith("-")) this.#gpu.inc({ cost_centre: cost_centre ?? "calls" }, Number(quantity));
-        return outcome;
-      },
-    };
+  shipped({ watermark, gpu_ns }: ShippedRows): void {
+    this.#watermark_ns = watermark;
+    for (const [cost_centre, quantity] of gpu_ns) this.#gpu.inc({ cost_centre }, quantity);
   }
 
   /** Read at each scrape. */

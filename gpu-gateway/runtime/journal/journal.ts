@@ -21,6 +21,7 @@ import type { MeteringRecord } from "../../policy/metering/records.ts";
 import type { Nanos } from "../../../schema/core/time.ts";
 import { encodeLine, JOURNAL_FORMAT } from "./codec.ts";
 import { syncFolder } from "./durable-files.ts";
+import { journalReader, type JournalReader } from "./reader.ts";
 import {
   beginningOf,
   CorruptJournal,
@@ -35,7 +36,6 @@ import {
 
 export const GROUP_COMMIT_MS = 5; // how long a record for which nobody waits may stay in memory
 export const SEGMENT_BYTES_MAX = 33_554_432; // then a new segment begins
-export const RETAIN_BYTES_MAX = 8_589_934_592; // of segments that were shipped; one that was not is kept whatever its size
 const PENDING_CHARS_MAX = 67_108_864; // waiting for a disk that does not answer: then the journal has failed
 
 export type JournalOptions = {
@@ -55,7 +55,7 @@ export type Recovery = {
 
 export class JournalFailed extends Error {}
 
-export interface Journal {
+export interface Journal extends JournalReader {
   readonly recovery: Recovery;
   /** Of everything appended. Nobody else may apply to it. */
   readonly fold: Fold;
@@ -66,11 +66,6 @@ export interface Journal {
   durable(): Promise<void>;
   /** The end of what is on disk. */
   end(): Position;
-  /** Records that are on disk, after `from` and up to `to`. */
-  read(from: Position, to: Position): AsyncGenerator<{ readonly record: MeteringRecord; readonly end: Position }>;
-  oldest(): Promise<number>;
-  /** Removes the oldest segments beyond the retention limit, none that `shipped` has yet to read. */
-  prune(shipped: Position): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -81,7 +76,6 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
   const { dir, cell } = options;
   const group_commit_ms = options.group_commit_ms ?? GROUP_COMMIT_MS;
   const segment_bytes_max = options.segment_bytes_max ?? SEGMENT_BYTES_MAX;
-  const retain_bytes_max = options.retain_bytes_max ?? RETAIN_BYTES_MAX;
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const recovered = await recover(dir, cell);
   const { fold } = recovered;
@@ -183,6 +177,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
   }
 
   return {
+    ...journalReader(dir, options.retain_bytes_max),
     recovery: recovered.recovery,
     fold,
     get last_t() {
@@ -208,25 +203,6 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       return promise;
     },
     end: () => durable_end,
-    async *read(from, to) {
-      for (const segment of await listSegments(dir)) {
-        if (segment < from.segment || segment > to.segment) continue;
-        const begin = segment === from.segment ? from : beginningOf(segment);
-        const stop = segment === to.segment ? to.offset : await segmentBytes(dir, segment);
-        for await (const { entry, end } of readSegment(dir, begin, stop)) if (entry.type !== "segment") yield { record: entry, end };
-      }
-    },
-    oldest: async () => (await listSegments(dir))[0] ?? durable_end.segment,
-    async prune(shipped) {
-      const segments = await listSegments(dir);
-      const sizes = await Promise.all(segments.map((segment) => segmentBytes(dir, segment)));
-      let total = sizes.reduce((sum, bytes) => sum + bytes, 0);
-      for (const [index, segment] of segments.entries()) {
-        if (total <= retain_bytes_max || segment >= shipped.segment) return;
-        await unlink(segmentPath(dir, segment));
-        total -= sizes[index] ?? 0;
-      }
-    },
     async close() {
       while (unwritten()) {
         startWriting();
