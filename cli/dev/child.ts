@@ -27,7 +27,8 @@ export type ChildSpec = {
   /** Resolves when the child serves; rejects with one clear line when it will not. `line` reads the child's stdout. */
   readonly ready: (io: ChildIo) => Promise<void>;
   readonly restart: boolean;
-  readonly on_up: (process: ProcessName) => void;
+  /** Told as soon as the process exists, so that a start that is killed before it serves can be cleaned up after. */
+  readonly on_spawn: (process: ProcessName) => void;
   readonly on_death: (message: string) => void;
 };
 
@@ -63,6 +64,8 @@ export class Child {
     const born_ms = Date.now();
     const child = spawn(command[0], command.slice(1), { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
+    const started = child.pid === undefined ? null : processStarted(child.pid);
+    if (child.pid !== undefined && started !== null) this.#spec.on_spawn({ pid: child.pid, started });
     const waiting = new Set<{ match: (line: string) => boolean; resolve: (line: string) => void }>();
     const last_lines: string[] = [];
     let rest = "";
@@ -98,8 +101,6 @@ export class Child {
       Promise.race([new Promise<string>((resolve) => waiting.add({ match, resolve })), ended]);
     await Promise.race([this.#spec.ready({ line, ended }), ended]);
     serving = true;
-    const started = child.pid === undefined ? null : processStarted(child.pid);
-    if (child.pid !== undefined && started !== null) this.#spec.on_up({ pid: child.pid, started });
   }
 
   #died(message: string, lived_ms: number): void {

@@ -14,7 +14,7 @@ export type EdgeOptions = {
   readonly gateway_url: string;
   readonly cell_secret: string;
   readonly restart: boolean;
-  readonly on_up: (process: ProcessName, url: string) => void;
+  readonly on_spawn: (process: ProcessName, url: string) => void;
   readonly on_death: (message: string) => void;
 };
 
@@ -63,7 +63,7 @@ export function edgeChild(options: EdgeOptions): Child {
     log_file: options.state.file("logs", "edge.log"),
     restart: options.restart,
     ready: (io) => untilHealthy(`${url}/health`, io),
-    on_up: (process) => options.on_up(process, url),
+    on_spawn: (process) => options.on_spawn(process, url),
     on_death: options.on_death,
   });
 }

@@ -13,20 +13,19 @@ export type GatewayOptions = {
   readonly cell_secret: string;
   readonly speed: number;
   readonly restart: boolean;
-  readonly on_up: (process: ProcessName, url: string) => void;
+  readonly on_spawn: (process: ProcessName, url: string) => void;
   readonly on_death: (message: string) => void;
 };
 
 const LOAD_MS = 1_000;
 const readyLine = z.object({ ready: z.literal(true), url: z.string() });
 
-function parseReady(line: string): string | null {
-  if (!line.startsWith("{")) return null;
+function isReady(line: string): boolean {
+  if (!line.startsWith("{")) return false;
   try {
-    const parsed = readyLine.safeParse(JSON.parse(line));
-    return parsed.success ? parsed.data.url : null;
+    return readyLine.safeParse(JSON.parse(line)).success;
   } catch {
-    return null;
+    return false;
   }
 }
 
@@ -59,7 +58,6 @@ export function localGatewayConfig(options: { state_dir: string; port: number; s
 
 export function gatewayChild(options: GatewayOptions): Child {
   const config = writeGatewayConfig(options);
-  let url = "";
   return new Child({
     name: "gateway",
     command: [process.execPath, "--disable-warning=ExperimentalWarning", "gpu-gateway/main.ts", "--config", config],
@@ -67,11 +65,8 @@ export function gatewayChild(options: GatewayOptions): Child {
     env: { ...process.env, DATABASE_URL: options.database_url, MILLRACE_CELL_SECRET: options.cell_secret },
     log_file: options.state.file("logs", "gateway.log"),
     restart: options.restart,
-    ready: async (io) => {
-      const line = await io.line((text) => parseReady(text) !== null);
-      url = parseReady(line) ?? "";
-    },
-    on_up: (process) => options.on_up(process, url),
+    ready: async (io) => void (await io.line(isReady)),
+    on_spawn: (process) => options.on_spawn(process, `http://127.0.0.1:${options.port}`),
     on_death: options.on_death,
   });
 }

@@ -37,6 +37,15 @@ export function signalGroup(pid: number, signal: NodeJS.Signals): boolean {
   }
 }
 
+/**
+ * True while anything is left of the group that this process led: itself, or what it started. A group's id is not given to another
+ * while the group lives, so a leader that is gone needs no start time.
+ */
+export function groupIsLeft(leader: ProcessName): boolean {
+  const started = processStarted(leader.pid);
+  return started === null ? groupAlive(leader.pid) : started === leader.started;
+}
+
 /** True while any process of the group is left. */
 export function groupAlive(pid: number): boolean {
   try {

@@ -9,7 +9,7 @@
 import { StateFolder, type RunFile } from "./state.ts";
 import { choosePort } from "./ports.ts";
 import { stopGroup } from "./child.ts";
-import { isAlive, processStarted } from "./process.ts";
+import { groupIsLeft, isAlive, processStarted } from "./process.ts";
 import { startPostgres } from "./postgres.ts";
 import { gatewayChild } from "./gateway.ts";
 import { edgeChild } from "./edge.ts";
@@ -100,7 +100,7 @@ export async function start(options: StartOptions): Promise<Running> {
       cell_secret,
       speed: options.speed,
       restart: options.restart,
-      on_up: (process, url) => note({ gateway: { url, process } }),
+      on_spawn: (process, url) => note({ gateway: { url, process } }),
       on_death: options.say,
     });
     stops.push(async () => {
@@ -119,7 +119,7 @@ export async function start(options: StartOptions): Promise<Running> {
       gateway_url,
       cell_secret,
       restart: options.restart,
-      on_up: (process, url) => note({ edge: { url, process } }),
+      on_spawn: (process, url) => note({ edge: { url, process } }),
       on_death: options.say,
     });
     stops.push(() => edge.stop(STOP_EDGE_MS));
@@ -149,7 +149,7 @@ async function claim(state: StateFolder, say: (line: string) => void): Promise<v
     );
   }
   for (const left of [before.edge?.process, before.gateway?.process]) {
-    if (!left || !isAlive(left)) continue;
+    if (!left || !groupIsLeft(left)) continue;
     say(`ending process ${left.pid}, left by a start that was killed …`);
     await stopGroup(left.pid, STOP_GATEWAY_MS);
   }
