@@ -207,6 +207,12 @@ test("what a turn left in a global is of no use once the turn is over, in anothe
     "session-thief",
     `async (ctx) => {
       if (ctx.input.message === "leave") { contexts.left = ctx; await ctx.memory.set("mine", 1); return "left"; }
+      if (ctx.input.message === "hold") {
+        await ctx.emit("holding");
+        while (!contexts.released) await new Promise((resolve) => setTimeout(resolve));
+        return "held";
+      }
+      if (ctx.input.message === "release") return (contexts.released = true);
       const faults = [];
       for (const [what, attempt] of Object.entries(everything(contexts.left))) await denied(faults, what, attempt);
       for (const [what, attempt] of Object.entries(asked(contexts.left))) await useless(faults, what, attempt);
@@ -222,9 +228,13 @@ test("what a turn left in a global is of no use once the turn is over, in anothe
   expect(await victim.say("steal")).toMatchObject({ type: "turn.done", output: [] });
   expect(victim.events.slice(events).map((event) => event.type)).toEqual(["message", "turn.started", "turn.done"]);
   expect(Object.keys((await peerState()).calls)).toHaveLength(peer);
-  // And the object itself, asked in the name of an execution that it is not carrying out.
+  // The object too refuses, in the middle of a turn, what speaks for another execution than the one it is carrying out.
+  const held = victim.say("hold");
+  while (!victim.events.some((event) => event.type === "event" && event.name === "holding")) await scheduler.wait(1);
   const ask = `memory ${JSON.stringify({ op: "memory.get", path: "memory#1", key: "mine" })}`;
   expect(JSON.parse(await victim.stub.guest("0".repeat(32), ask))).toMatchObject({ ok: false, error: { code: "capability_denied" } });
+  expect(await thief.say("release")).toMatchObject({ output: true });
+  expect(await held).toMatchObject({ output: "held" });
   for (const session of [victim, thief]) {
     expect(await session.logs()).toEqual({ lines: [], seq: 0, dropped: 0 });
     session.close();
