@@ -1,7 +1,8 @@
 /** Calls and their legs: who pays. A leg may outlive its call (KV held after a cancel) and its instance (its end is told later). */
 import { deriveId, type LegId } from "../../../schema/core/ids.ts";
 import type { Context, RecordOf } from "./context.ts";
-import { accrue, asNanos, flushLeg, usageTags, type KnownCall, type KnownLeg } from "./shares.ts";
+import type { Knowledge } from "./knowledge.ts";
+import { accrue, asNanos, flushLeg, join, leave, settle, usageTags, type KnownCall, type KnownLeg } from "./shares.ts";
 
 export function callAccepted(ctx: Context, record: RecordOf<"call_accepted">): void {
   const call = ctx.known.calls.get(record.call);
@@ -17,12 +18,12 @@ export function legJoined(ctx: Context, record: RecordOf<"leg_joined">): void {
   if (!call) ctx.anomaly(`leg ${record.leg} joined for call ${record.call}, which is not known: others pay for its time`);
   if (!share) ctx.anomaly(`leg ${record.leg} joined instance ${record.instance}, which has no GPU that is known`);
   const weight = checkedWeight(ctx, record.leg, record.weight);
-  const leg: KnownLeg = { id: record.leg, call, role: record.role, holding: false, weight, row: null, share: call ? share : null };
+  const leg: KnownLeg = { id: record.leg, call, role: record.role, holding: false, weight, row: null, accrued: 0, share: null };
   ctx.known.legs.set(leg.id, leg);
   if (call) call.legs += 1;
-  if (!leg.share) return;
-  accrue(ctx.books, leg.share, ctx.now);
-  leg.share.legs.push(leg);
+  if (!call || !share) return;
+  accrue(ctx.books, share, ctx.now);
+  join(share, leg);
 }
 
 export function legHolding(ctx: Context, record: RecordOf<"leg_holding">): void {
@@ -40,7 +41,7 @@ export function legLeft(ctx: Context, record: RecordOf<"leg_left">): void {
   if (leg.share) {
     accrue(ctx.books, leg.share, ctx.now);
     flushLeg(ctx.books, leg);
-    leg.share.legs.splice(leg.share.legs.indexOf(leg), 1);
+    leave(leg.share, leg);
   }
   ctx.known.legs.delete(leg.id);
   if (!leg.call) return;
@@ -48,10 +49,10 @@ export function legLeft(ctx: Context, record: RecordOf<"leg_left">): void {
   forgetCall(ctx, leg.call);
 }
 
-function checkedWeight(ctx: Context, leg: LegId, weight: number): bigint {
-  if (Number.isSafeInteger(weight) && weight > 0) return BigInt(weight);
+function checkedWeight(ctx: Context, leg: LegId, weight: number): number {
+  if (Number.isSafeInteger(weight) && weight > 0) return weight;
   ctx.anomaly(`leg ${leg} has weight ${weight}, which is not a positive integer: 1 is taken`);
-  return 1n;
+  return 1;
 }
 
 export function callEnded(ctx: Context, record: RecordOf<"call_ended">): void {
@@ -60,6 +61,7 @@ export function callEnded(ctx: Context, record: RecordOf<"call_ended">): void {
   call.ended = true;
   const tokens = checkedTokens(ctx, record);
   const { tags } = call;
+  settleLegs(ctx.known, call);
   ctx.output({
     type: "call",
     row: {
@@ -76,7 +78,7 @@ export function callEnded(ctx: Context, record: RecordOf<"call_ended">): void {
   });
   // Tokens are used at an instant. The nanosecond that ends there is theirs: it lies in one minute, and before the next cut.
   const from = ctx.now === ctx.known.cuts.at(-1) || ctx.now === 0n ? ctx.now : ctx.now - 1n;
-  ctx.books.emit({
+  ctx.books.emit?.({
     id: deriveId("usage", ctx.cell, "tokens", call.call, call.accepted_at.toString()),
     source: "gateway",
     kind: "tokens",
@@ -89,6 +91,12 @@ export function callEnded(ctx: Context, record: RecordOf<"call_ended">): void {
     tokens,
   });
   forgetCall(ctx, call);
+}
+
+/** A call's legs mostly left before it ended: KV that is held after a cancel has not. */
+export function settleLegs(known: Knowledge, call: KnownCall): void {
+  if (call.legs === 0) return;
+  for (const leg of known.legs.values()) if (leg.call === call) settle(leg);
 }
 
 function checkedTokens(ctx: Context, { call, tokens }: RecordOf<"call_ended">) {

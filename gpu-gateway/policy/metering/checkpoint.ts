@@ -7,7 +7,7 @@ import type { CostCentre } from "../../../schema/core/wire/usage.ts";
 import type { InstanceState, LegRole } from "../vocabulary.ts";
 import type { GroupEntry, Knowledge, ProvisionEntry } from "./knowledge.ts";
 import type { CallTags } from "./records.ts";
-import { createShare, type KnownCall, type KnownLeg, type OpenRow, type Share } from "./shares.ts";
+import { createShare, join, settle, type KnownCall, type KnownLeg, type OpenRow, type Share } from "./shares.ts";
 
 type SavedRow = { readonly from: string; readonly to: string; readonly quantity: string };
 type SavedShare = {
@@ -68,6 +68,7 @@ export type FoldState = {
 };
 
 export function saveState(cell: CellId, known: Knowledge): FoldState {
+  for (const leg of known.legs.values()) settle(leg);
   const calls = new Set<KnownCall>(known.calls.values());
   for (const leg of known.legs.values()) if (leg.call) calls.add(leg.call);
   const call_index = new Map([...calls].map((call, index) => [call, index] as const));
@@ -127,7 +128,8 @@ export function restoreState(cell: CellId, state: FoldState): Knowledge {
   const legs = new Map<LegId, KnownLeg>();
   for (const saved of state.legs) {
     const call = saved.call === null ? null : (calls[saved.call] ?? null);
-    legs.set(saved.id, { ...saved, call, weight: BigInt(saved.weight), row: saved.row && restoreRow(saved.row), share: null });
+    const weight = Number(saved.weight);
+    legs.set(saved.id, { ...saved, call, weight, row: saved.row && restoreRow(saved.row), accrued: 0, share: null });
   }
   const provisions = new Map<string, ProvisionEntry>();
   for (const saved of state.provisions) {
@@ -181,9 +183,7 @@ function restoreShare(saved: SavedShare, place: Place, legs: ReadonlyMap<LegId, 
   share.legs_pay = saved.legs_pay;
   for (const id of saved.legs) {
     const leg = legs.get(id);
-    if (!leg) continue;
-    leg.share = share;
-    share.legs.push(leg);
+    if (leg) join(share, leg);
   }
   for (const [centre, row] of saved.rows) share.rows.set(centre, restoreRow(row));
   return share;

@@ -10,7 +10,7 @@
  * what the runtime admits; CUTS_REMEMBERED_MAX and RELEASES_REMEMBERED_MAX bound the rest.
  */
 import type { CallId, CellId } from "../../../schema/core/ids.ts";
-import { callAccepted, callEnded, forgetCall, legHolding, legJoined, legLeft } from "./calls.ts";
+import { callAccepted, callEnded, forgetCall, legHolding, legJoined, legLeft, settleLegs } from "./calls.ts";
 import { restoreState, saveState, type FoldState } from "./checkpoint.ts";
 import { checkConservation, sharesOf, type Context } from "./context.ts";
 import { groupEnded, groupStarted, instanceState } from "./groups.ts";
@@ -29,14 +29,19 @@ export interface Fold {
   open_calls(): readonly CallId[];
 }
 
-export function createFold(cell: CellId, state?: FoldState): Fold {
+export type FoldOptions = {
+  /** False: no usage is given out (its ids are hashes, and cost more than all the rest); everything else is the same. */
+  readonly usage?: boolean;
+};
+
+export function createFold(cell: CellId, state?: FoldState, { usage = true }: FoldOptions = {}): Fold {
   const known: Knowledge = state ? restoreState(cell, state) : emptyKnowledge();
   let outputs: FoldOutput[] = [];
   const output = (one: FoldOutput): void => void outputs.push(one);
   const ctx: Context = {
     cell,
     known,
-    books: { cell, cuts: known.cuts, emit: (event) => output({ type: "usage", event }) },
+    books: { cell, cuts: known.cuts, emit: usage ? (event) => output({ type: "usage", event }) : null },
     output,
     anomaly: (detail) => output({ type: "anomaly", t: asNanos(ctx.now), detail }),
     now: known.last_t ?? 0n,
@@ -61,6 +66,7 @@ export function createFold(cell: CellId, state?: FoldState): Fold {
     checkpoint: () => saveState(cell, known),
     call_gpu_time(id) {
       const call = known.calls.get(id);
+      if (call) settleLegs(known, call);
       return call && { prefill_gpu_ns: call.prefill_gpu_ns, decode_gpu_ns: call.decode_gpu_ns };
     },
     open_calls: () => [...known.calls.values()].filter((call) => !call.ended).map((call) => call.call),

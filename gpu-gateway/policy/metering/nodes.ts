@@ -6,12 +6,14 @@ import { accrue, asNanos, correct, createShare, flush, type KnownProvision } fro
 
 /** Released provisions that are still recognised when they are stated again; one stated after that many others is taken for new. */
 export const RELEASES_REMEMBERED_MAX = 1_024;
+/** Of one node; more are an anomaly. So many GPUs' nanoseconds of a minute are still an exact number. */
+const GPUS_MAX = 65_536;
 
 export function nodeProvisioned(ctx: Context, record: RecordOf<"node_provisioned">): void {
   if (ctx.known.released.includes(record.provision_id)) return;
   const again = ctx.known.provisions.get(record.provision_id);
   if (again) return restated(ctx, again, record);
-  if (!Number.isSafeInteger(record.gpus) || record.gpus < 1)
+  if (!Number.isSafeInteger(record.gpus) || record.gpus < 1 || record.gpus > GPUS_MAX)
     return ctx.anomaly(`node ${record.node} was provisioned with ${record.gpus} GPUs`);
   for (const { provision } of ctx.known.provisions.values()) {
     if (provision.node === record.node) ctx.anomaly(`node ${record.node} was provisioned again while ${provision.provision_id} is open`);

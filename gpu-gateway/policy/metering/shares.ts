@@ -35,8 +35,10 @@ export type KnownLeg = {
   readonly call: KnownCall | null;
   readonly role: LegRole;
   holding: boolean;
-  weight: bigint;
+  weight: number;
   row: OpenRow | null;
+  /** GPU-ns of the open row that are not in its quantity, nor in the call's, yet: a minute's at most, so exact. */
+  accrued: number;
   /** Null: it uses no GPU that we account for (its instance is gone, or was never known). */
   share: Share | null;
 };
@@ -52,7 +54,10 @@ export type Share = {
   /** Who has the time when no leg pays. */
   use: CostCentre;
   legs_pay: boolean;
+  /** In the order in which they joined, which is the order of their rows. */
   readonly legs: KnownLeg[];
+  /** The same legs, in the order of their ids. */
+  readonly by_id: KnownLeg[];
   readonly rows: Map<CostCentre, OpenRow>;
 };
 
@@ -67,15 +72,33 @@ export type KnownProvision = {
   emitted: bigint;
 };
 
-/** Where rows go, and which instants they may not cross. */
-export type Books = { readonly cell: CellId; readonly cuts: bigint[]; readonly emit: (event: UsageEvent) => void };
+/** Where rows go, and which instants they may not cross. `emit` null: nobody wants the rows, only the state. */
+export type Books = { readonly cell: CellId; readonly cuts: bigint[]; readonly emit: ((event: UsageEvent) => void) | null };
 
 export const createShare = (of: Pick<Share, "subject" | "group" | "instance" | "provision" | "gpus" | "since" | "use">): Share => ({
   ...of,
   legs_pay: false,
   legs: [],
+  by_id: [],
   rows: new Map(),
 });
+
+export function join(share: Share, leg: KnownLeg): void {
+  leg.share = share;
+  share.legs.push(leg);
+  let [low, high] = [0, share.by_id.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((share.by_id[middle]?.id ?? "") < leg.id) low = middle + 1;
+    else high = middle;
+  }
+  share.by_id.splice(low, 0, leg);
+}
+
+export function leave(share: Share, leg: KnownLeg): void {
+  share.legs.splice(share.legs.indexOf(leg), 1);
+  share.by_id.splice(share.by_id.indexOf(leg), 1);
+}
 
 /** Accounts for the share's time up to `to`, or to the release of its provision if that comes first. */
 export function accrue(books: Books, share: Share, to: bigint): void {
@@ -108,14 +131,23 @@ function charge(share: Share, from: bigint, to: bigint): void {
     share.rows.set(share.use, extended(share.rows.get(share.use), from, to, total));
     return;
   }
-  const parts = splitByWeight(total, share.legs);
-  for (const [index, leg] of share.legs.entries()) {
-    const part = parts[index] ?? 0n;
-    leg.row = extended(leg.row, from, to, part);
-    if (leg.call === null) continue;
-    if (leg.role === "prefill") leg.call.prefill_gpu_ns += part;
-    else leg.call.decode_gpu_ns += part;
+  const parts = splitByWeight(Number(total), share.by_id);
+  for (const [index, leg] of share.by_id.entries()) {
+    if (leg.row) leg.row.to = to;
+    else leg.row = { from, to, quantity: 0n };
+    leg.accrued += parts[index] ?? 0;
   }
+}
+
+/** Brings what a leg accrued into its row and its call. */
+export function settle(leg: KnownLeg): void {
+  if (leg.accrued === 0) return;
+  const part = BigInt(leg.accrued);
+  leg.accrued = 0;
+  if (leg.row) leg.row.quantity += part;
+  if (leg.call === null) return;
+  if (leg.role === "prefill") leg.call.prefill_gpu_ns += part;
+  else leg.call.decode_gpu_ns += part;
 }
 
 function extended(row: OpenRow | null | undefined, from: bigint, to: bigint, quantity: bigint): OpenRow {
@@ -133,12 +165,13 @@ export function flush(books: Books, share: Share): void {
 }
 
 export function flushLeg(books: Books, leg: KnownLeg): void {
+  settle(leg);
   const { row, share, call } = leg;
   leg.row = null;
   if (!row || !share || !call || row.quantity === 0n) return;
   const state: LegState = leg.holding ? "holding" : leg.role;
   share.provision.emitted += row.quantity;
-  books.emit({
+  books.emit?.({
     id: deriveId("usage", books.cell, share.subject, leg.id, state, row.from.toString()),
     source: "fold",
     kind: "gpu_time",
@@ -153,7 +186,7 @@ export function flushLeg(books: Books, leg: KnownLeg): void {
 
 function emitCostCentre(books: Books, share: Share, centre: CostCentre, row: OpenRow): void {
   share.provision.emitted += row.quantity;
-  books.emit({
+  books.emit?.({
     id: deriveId("usage", books.cell, share.subject, centre, "", row.from.toString()),
     source: "fold",
     kind: "gpu_time",
@@ -201,7 +234,7 @@ function shrink(share: Share, from: bigint, over: bigint): bigint {
 
 function emitCorrection(books: Books, provision: KnownProvision, row: OpenRow): void {
   provision.emitted += row.quantity;
-  books.emit({
+  books.emit?.({
     id: deriveId("usage", books.cell, provision.provision_id, "lost", "correction", row.from.toString()),
     source: "fold",
     kind: "gpu_time",

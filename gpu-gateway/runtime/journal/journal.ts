@@ -15,6 +15,7 @@
  */
 import { mkdir, open, truncate, unlink, type FileHandle } from "node:fs/promises";
 import type { CellId } from "../../../schema/core/ids.ts";
+import type { FoldState } from "../../policy/metering/checkpoint.ts";
 import { createFold, type Fold } from "../../policy/metering/fold.ts";
 import type { FoldOutput } from "../../policy/metering/outputs.ts";
 import type { MeteringRecord } from "../../policy/metering/records.ts";
@@ -61,6 +62,7 @@ export interface Journal extends JournalReader {
   readonly fold: Fold;
   readonly last_t: Nanos | null;
   state(): "open" | "failed" | "closed";
+  /** What the fold says of it, usage left out. */
   append(record: MeteringRecord): readonly FoldOutput[];
   /** Resolves when everything appended so far is on disk. */
   durable(): Promise<void>;
@@ -217,6 +219,9 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
   };
 }
 
+/** Usage is not asked of it: the shipper makes the rows, from the files. */
+const liveFold = (cell: CellId, state: FoldState | null): Fold => createFold(cell, state ?? undefined, { usage: false });
+
 type Recovered = { readonly fold: Fold; readonly last_t: Nanos | null; readonly end: Position; readonly recovery: Recovery };
 
 /** Replays the last segment. A tail that a crash tore is cut off; a head that was torn means that the segment never began. */
@@ -234,7 +239,7 @@ async function recover(dir: string, cell: CellId): Promise<Recovered> {
   try {
     const { head, end: head_end } = await readHead(dir, segment, cell);
     end = head_end;
-    fold = createFold(cell, head.state ?? undefined);
+    fold = liveFold(cell, head.state);
     last_t = head.state?.last_t === undefined || head.state.last_t === null ? null : (BigInt(head.state.last_t) as Nanos);
     for await (const { entry, end: entry_end } of readSegment(dir, end, size)) {
       if (entry.type === "segment") continue;
@@ -266,5 +271,5 @@ async function createFirst(dir: string, cell: CellId): Promise<Recovered> {
   }
   await syncFolder(dir);
   const end = { segment: 1, offset: Buffer.byteLength(text), seq: 1 };
-  return { fold: createFold(cell), last_t: null, end, recovery: { torn: null, records_replayed: 0 } };
+  return { fold: liveFold(cell, null), last_t: null, end, recovery: { torn: null, records_replayed: 0 } };
 }
