@@ -3,7 +3,7 @@
  * with an `mr_` key of its own. What was found valid is remembered for a moment; what was revoked is remembered longer than
  * any token lives, so that a token signed before the revocation does not outlive it.
  */
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { jwtVerify } from "jose";
 import { failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
 import { TOKEN_AUDIENCE, TOKEN_ISSUER, tokenClaims, type Scope, type TokenClaims } from "../../schema/core/wire/token.ts";
@@ -42,7 +42,7 @@ export class Authenticator {
     if (authorization === undefined || authorization === "") return refused("missing_key");
     const bearer = /^Bearer +(\S+)$/i.exec(authorization)?.[1];
     if (bearer === undefined) return refused("invalid_key", "the Authorization header is not `Bearer <key>`");
-    const digest = createHash("sha256").update(bearer).digest("base64");
+    const digest = hash("sha256", bearer, "base64");
     const known = this.#remembered.get(digest);
     if (known !== undefined && known.until_ms > Date.now()) return this.#unlessRevoked(known.credential);
     return bearer.startsWith("mr_") ? this.#byKey(bearer, digest) : this.#byToken(bearer, digest);

@@ -62,6 +62,8 @@ class EventStream implements OutputReader {
   readonly #call: KnownCall;
   readonly #chunks: ChunkWriter;
   #cursor = 0;
+  /** Taken in this turn of the loop: engines' chunks come several at a time, and go out in one write. */
+  #unsent = "";
   #blocked = false;
   #over = false;
   #held: NodeJS.Timeout | null;
@@ -81,25 +83,29 @@ class EventStream implements OutputReader {
 
   wake(): void {
     if (this.#blocked || this.#over) return;
-    let text = "";
+    const scheduled = this.#unsent !== "";
     for (let frame = this.#call.output.take(this.#cursor); frame !== undefined; frame = this.#call.output.take(this.#cursor)) {
       this.#cursor = frame.n;
-      if (frame.type === "token") text += this.#chunks.token(frame);
-      else return this.#end(text, frame);
+      if (frame.type === "token") this.#unsent += this.#chunks.token(frame);
+      else return this.#end(frame);
     }
-    if (text !== "") this.#write(text);
+    if (!scheduled && this.#unsent !== "") queueMicrotask(() => this.#write());
   }
 
-  #end(text: string, frame: EndFrame): void {
+  #end(frame: EndFrame): void {
     const { response } = this.#exchange;
+    const text = this.#unsent;
     this.#finish();
     if (frame.type === "refused" && text === "" && !response.headersSent) return refuse(this.#exchange, this.#call, frame);
     this.#begin();
     response.end(text + (frame.type === "done" ? this.#chunks.end(frame) : errorEvent(frame.failure)));
   }
 
-  #write(text: string): void {
+  #write(): void {
     const { response } = this.#exchange;
+    const text = this.#unsent;
+    if (this.#over || text === "") return;
+    this.#unsent = "";
     this.#begin();
     if (response.write(text)) return;
     // The frames that come now stay in the output and grow together there (I8).
