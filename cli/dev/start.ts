@@ -10,7 +10,7 @@ import { StateFolder, type RunFile } from "./state.ts";
 import { choosePort } from "./ports.ts";
 import { stopGroup } from "./child.ts";
 import { groupIsLeft, isAlive, processStarted } from "./process.ts";
-import { startPostgres } from "./postgres.ts";
+import { keepDatabase } from "./database.ts";
 import { gatewayChild } from "./gateway.ts";
 import { edgeChild } from "./edge.ts";
 import { stopAgents } from "./agents.ts";
@@ -80,13 +80,15 @@ export async function start(options: StartOptions): Promise<Running> {
     let database_url = options.database_url;
     if (database_url === undefined) {
       options.say("starting Postgres …");
-      const postgres = await startPostgres({
+      const database = await keepDatabase({
         dir: state.file("postgres"),
-        ...(options.postgres_port ? { port: options.postgres_port } : {}),
+        port: options.postgres_port || undefined,
+        restart: options.restart,
+        on_up: (postgres) => note({ postgres: { url: postgres.url, ...(postgres.pid === null ? {} : { pid: postgres.pid }) } }),
+        on_death: options.say,
       });
-      stops.push(() => postgres.stop());
-      database_url = postgres.url;
-      note({ postgres: { url: postgres.url, ...(postgres.pid === null ? {} : { pid: postgres.pid }) } });
+      stops.push(() => database.stop());
+      database_url = database.url;
     }
     const key = await prepareDatabase({ database_url, state });
 
