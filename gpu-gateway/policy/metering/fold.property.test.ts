@@ -33,6 +33,27 @@ function expectConserved(outputs: readonly FoldOutput[]): void {
     expect(straddling).toEqual([]);
     for (const [node, { difference_gpu_ns }] of nodes) expect([node, difference_gpu_ns]).toEqual([node, 0n]);
   }
+  expectConservedApart(outputs);
+}
+
+/** And so does each stretch between two UTC minutes or cuts by itself: one may not make good for another. */
+function expectConservedApart(outputs: readonly FoldOutput[]): void {
+  const [rows, provisions] = [gpuRows(outputs), provisionsOf(outputs)];
+  const through: bigint = outputs.findLast((o) => o.type === "watermark")?.t ?? 0n;
+  const edges = new Set<bigint>(outputs.flatMap((o) => (o.type === "watermark" ? [o.t] : [])));
+  let first = through;
+  for (const row of rows) first = min(first, BigInt(row.from_ns));
+  for (const { provisioned_at } of provisions) first = min(first, provisioned_at);
+  for (let minute = first - (first % NANOS_PER_MINUTE); minute < through; minute += NANOS_PER_MINUTE) edges.add(minute);
+  const sorted = [...edges].sort((x, y) => (x < y ? -1 : 1));
+  for (const [index, to] of sorted.entries()) {
+    const from = sorted[index - 1];
+    if (from === undefined) continue;
+    const within = rows.filter((row) => BigInt(row.to_ns) > from && BigInt(row.from_ns) < to);
+    const { nodes, straddling } = reconcile(provisions, within, from, to);
+    expect(straddling).toEqual([]);
+    for (const [node, { difference_gpu_ns }] of nodes) expect([node, from, difference_gpu_ns]).toEqual([node, from, 0n]);
+  }
 }
 
 test("the sequences reach every use of a GPU, corrections and anomalies (a run in which nothing fired proves nothing)", () => {

@@ -421,6 +421,38 @@ describe("what contradicts the state is reported, and time stays conserved", () 
   });
 });
 
+describe("a release that is learnt of after a downtime of minutes", () => {
+  const S = 1_000_000_000;
+  const outputs = fold(
+    boot(0),
+    provisioned(0),
+    { type: "alive", ...at(10 * S) },
+    boot(290 * S),
+    provisioned(290 * S, 4, 0),
+    released(291 * S, 20 * S),
+    cut(300 * S),
+  );
+
+  test("leaves each minute right by itself, and `lost` not below nothing", () => {
+    const stated = outputs.flatMap((o) => (o.type === "provision" ? [o.provision] : [])).slice(-1);
+    for (let minute = 0; minute < 5; minute++) {
+      const from = T0 + BigInt(minute) * NANOS_PER_MINUTE;
+      const { straddling, difference_gpu_ns, by_use } = reconcile(stated, rows(outputs), from, from + NANOS_PER_MINUTE);
+      expect([minute, straddling, difference_gpu_ns, (by_use.get("lost") ?? 0n) >= 0n]).toEqual([minute, [], 0n, true]);
+    }
+  });
+
+  test("takes out of the open minute what is open, and takes back by rows only what was given out", () => {
+    const corrections = told(outputs).filter(([, , , quantity]) => Number(quantity) < 0);
+    expect(corrections).toEqual([
+      ["node lost", 20 * S, 60 * S, -160 * S],
+      ["node lost", 60 * S, 120 * S, -240 * S],
+      ["node lost", 120 * S, 180 * S, -240 * S],
+      ["node lost", 180 * S, 240 * S, -240 * S],
+    ]);
+  });
+});
+
 describe("reconcile", () => {
   const outputs = fold(...READY, accepted(0, "a"), joined(5, "a.0", "a", 1), cut(10), cut(20));
   const provisions = outputs.flatMap((o) => (o.type === "provision" ? [o.provision] : []));

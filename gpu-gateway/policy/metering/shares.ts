@@ -209,18 +209,23 @@ export function correct(books: Books, provision: KnownProvision, from: bigint, s
     let over = 0n;
     for (const share of shares) {
       const to = share.since < stop ? share.since : stop;
-      if (to > from) over += shrink(share, from, (to - from) * share.gpus);
+      if (to > from) over += shrink(share, { from, to: stop, quantity: (to - from) * share.gpus });
     }
     if (over > 0n) emitCorrection(books, provision, { from, to: stop, quantity: -over });
     from = stop;
   }
 }
 
-/** Takes up to `over` out of the share's open rows: what cannot have been charged before `from`. Answers with what is left. */
-function shrink(share: Share, from: bigint, over: bigint): bigint {
-  let left = over;
+/**
+ * Takes up to `over.quantity` out of the share's open rows between `over.from` and `over.to`: what cannot have been charged before
+ * `over.from`. Answers with what is left.
+ */
+function shrink(share: Share, over: OpenRow): bigint {
+  const { from } = over;
+  let left = over.quantity;
   for (const [centre, row] of share.rows) {
-    if (row.to <= from) continue;
+    // What is open may be of a later minute, which has a turn of its own: else neither would reconcile.
+    if (row.to <= from || row.from >= over.to) continue;
     const before = row.from < from ? (from - row.from) * share.gpus : 0n;
     const past = row.quantity > before ? row.quantity - before : 0n;
     const taken = past < left ? past : left;
