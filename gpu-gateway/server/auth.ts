@@ -6,8 +6,8 @@
 import { hash } from "node:crypto";
 import { jwtVerify } from "jose";
 import { failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
-import { TOKEN_AUDIENCE, TOKEN_ISSUER, tokenClaims, type Scope, type TokenClaims } from "../../schema/core/wire/token.ts";
-import { KEY_CACHE_MAX, KEY_CACHE_MS, REVOKED_REMEMBERED_MAX } from "./limits.ts";
+import { TOKEN_AUDIENCE, TOKEN_ISSUER, TOKEN_TTL_S, tokenClaims, type Scope, type TokenClaims } from "../../schema/core/wire/token.ts";
+import { KEY_CACHE_MAX, KEY_CACHE_MS, REVOKED_REMEMBERED_MAX, TOKEN_SKEW_S } from "./limits.ts";
 
 export type Credential = { readonly kind: "token" | "key"; readonly claims: TokenClaims };
 export type AuthOutcome =
@@ -79,8 +79,11 @@ export class Authenticator {
         algorithms: ["HS256"],
         requiredClaims: ["exp"],
       });
+      const exp_s = payload.exp ?? 0;
+      // Revocations are remembered for the life of a token: one that lived longer would outlive them.
+      if (exp_s > Date.now() / 1_000 + TOKEN_TTL_S + TOKEN_SKEW_S) return refused("invalid_key", "the token lives too long");
       const claims = tokenClaims.parse(payload);
-      return this.#remember(digest, { kind: "token", claims }, (payload.exp ?? 0) * 1_000);
+      return this.#remember(digest, { kind: "token", claims }, exp_s * 1_000);
     } catch {
       return refused("invalid_key", "neither a key nor a token of this cell");
     }

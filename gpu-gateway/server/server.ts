@@ -9,7 +9,7 @@ import { failure, toOpenAIError, toProblem, type Failure } from "../../schema/co
 import { formatInstant } from "../../schema/core/time.ts";
 import type { Scope } from "../../schema/core/wire/token.ts";
 import { refuseUnread, sendFailure, sendJson, type Exchange } from "./answer.ts";
-import { lacksScope } from "./auth.ts";
+import { lacksScope, type Credential } from "./auth.ts";
 import type { Doors } from "./doors.ts";
 import { CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADERS_MS_MAX, KEEP_ALIVE_MS, REQUEST_MS_MAX } from "./limits.ts";
 import type { LinkServer } from "./link/server.ts";
@@ -17,6 +17,7 @@ import { METRICS_CONTENT_TYPE } from "./metrics.ts";
 import { serveInference } from "./openai/inference.ts";
 import { listModels, showModel } from "./openai/models.ts";
 import { requestId } from "./random.ts";
+import { Settling } from "./settling.ts";
 import { adminState } from "./state.ts";
 
 type Handler = (request: IncomingMessage, exchange: Exchange, path: string) => void | Promise<void>;
@@ -82,11 +83,18 @@ function routesOf(doors: Doors): ReadonlyMap<string, Route> {
   const get = (handle: Handler): Route => ({ method: "GET", handle });
   const post = (handle: Handler): Route => ({ method: "POST", handle });
 
+  const settling = new Settling(() => doors.meter.settle());
+
   const guarded =
-    (scopes: readonly Scope[], handle: Handler): Handler =>
+    (needs: readonly Scope[] | ((credential: Credential) => Failure | null), handle: Handler): Handler =>
     async (request, exchange, path) => {
       const auth = await doors.auth.authenticate(request.headers.authorization);
-      const why = auth.type === "refused" ? auth.failure : lacksScope(auth.credential, ...scopes);
+      const why =
+        auth.type === "refused"
+          ? auth.failure
+          : typeof needs === "function"
+            ? needs(auth.credential)
+            : lacksScope(auth.credential, ...needs);
       return why === null ? handle(request, exchange, path) : refuseUnread(request, exchange, why);
     };
 
@@ -121,13 +129,13 @@ function routesOf(doors: Doors): ReadonlyMap<string, Route> {
         response.end(text);
       }),
     ],
-    ["/admin/state", get(guarded(["admin", "usage"], (_, exchange) => sendJson(exchange, 200, adminState(doors))))],
+    ["/admin/state", get(guarded(["admin"], (_, exchange) => sendJson(exchange, 200, adminState(doors))))],
     [
       "/internal/settle",
       post(
-        guarded(["usage"], async (request, exchange) => {
+        guarded(maySettle, async (request, exchange) => {
           request.resume();
-          const settled = await doors.meter.settle();
+          const settled = await settling.ask();
           if (settled.type === "settled") return sendJson(exchange, 200, { watermark: formatInstant(settled.watermark) });
           sendFailure(exchange, failure("database_unavailable", settled.reason));
         }),
@@ -135,6 +143,9 @@ function routesOf(doors: Doors): ReadonlyMap<string, Route> {
     ],
   ]);
 }
+
+/** A settlement is work for the whole cell: the edge asks on behalf of those who may read usage, or an administrator does. */
+const maySettle = (credential: Credential): Failure | null => lacksScope(credential, credential.kind === "token" ? "usage" : "admin");
 
 function decoded(text: string): string {
   try {
