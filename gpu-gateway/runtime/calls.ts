@@ -3,8 +3,8 @@
  *
  * A call is *offered* (its client is connected, policy has not spoken), then *accepted* (in the journal) or refused at the
  * door, then *ended* exactly once (I2). An ended call that can be resumed is *retained* for LINK_RESUME_WINDOW_MS, at most
- * CALLS_RETAINED_MAX of them: the oldest go first. The same call id from the same tenant attaches; from another tenant it is
- * refused, and nothing is said about the first (I3).
+ * CALLS_RETAINED_MAX of them: the oldest go first. The same call id with the same body from the same tenant attaches; with another
+ * body it is refused, for it is another call; from another tenant it is refused, and nothing is said about the first (I3).
  */
 import type { CallId, LegId } from "../../schema/core/ids.ts";
 import type { Micros } from "../../schema/core/time.ts";
@@ -24,6 +24,8 @@ export type CallEntry = {
   readonly tags: CallTags;
   readonly kind: CallKind;
   readonly body: ChatRequest | CompletionRequest;
+  /** Of kind and body as they came; null where nobody may come back for the call. */
+  readonly digest: string | null;
   readonly raw_estimate: RawEstimate;
   readonly cache_salt: string;
   readonly output: CallOutput;
@@ -40,7 +42,7 @@ export type CallEntry = {
 };
 
 /** What a client that attaches needs to know of a call, running or ended. */
-export type KnownCall = Pick<CallEntry, "call" | "tags" | "kind" | "output">;
+export type KnownCall = Pick<CallEntry, "call" | "tags" | "kind" | "digest" | "output">;
 
 /** What the client is billed for: prompt and cached tokens from the prefill leg, completion tokens from decode (D5). */
 export function usageOf(entry: CallEntry, decode: LegUsage | null): LegUsage {
@@ -85,9 +87,9 @@ export class CallRegistry {
     const id = entry.call.call_id;
     this.#active.delete(id);
     if (!entry.resumable || !entry.journaled) return;
-    const { call, tags, kind, output } = entry;
+    const { call, tags, kind, digest, output } = entry;
     const frames = output.kept;
-    this.#retained.set(id, { known: { call, tags, kind, output }, frames, until_ms: now_ms + LINK_RESUME_WINDOW_MS });
+    this.#retained.set(id, { known: { call, tags, kind, digest, output }, frames, until_ms: now_ms + LINK_RESUME_WINDOW_MS });
     this.#retained_frames += frames;
     for (const oldest of this.#retained.keys()) {
       if (this.#retained.size <= CALLS_RETAINED_MAX && this.#retained_frames <= FRAMES_RETAINED_MAX) return;

@@ -2,6 +2,7 @@
  * From a request to a call that policy can reason about: how long is its prompt (a calibrated estimate: no tokenizer has spoken
  * yet), how much may it say, can it be split over two instances? Learns from what engines report.
  */
+import { hash } from "node:crypto";
 import type { CallId } from "../../schema/core/ids.ts";
 import { micros, type Micros } from "../../schema/core/time.ts";
 import type { ChatRequest, CompletionRequest } from "../../schema/core/wire/chat.ts";
@@ -68,6 +69,7 @@ export class Intake {
       kind,
       // The engine must keep to what admission has counted on.
       body: wanted === null ? { ...body, max_tokens } : body,
+      digest: request.resumable ? digestOf(request) : null,
       raw_estimate: raw,
       cache_salt: this.#options.cacheSalt(tags.tenant),
       output: new CallOutput(request.resumable),
@@ -87,6 +89,12 @@ export class Intake {
     const { model } = entry.call;
     this.#calibrations.set(model, calibrate(this.#calibrations.get(model) ?? UNCALIBRATED, entry.raw_estimate, entry.prompt.tokens));
   }
+}
+
+/** What the call asks for. How its answer is read (streamed or not) is not part of it. */
+export function digestOf({ kind, body }: Pick<CallRequest, "kind" | "body">): string {
+  const { stream: _, stream_options: __, ...asked } = body;
+  return hash("sha256", JSON.stringify([kind, asked]), "base64");
 }
 
 function maxTokensOf(body: ChatRequest | CompletionRequest): number | null {

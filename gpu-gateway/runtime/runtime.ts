@@ -18,7 +18,7 @@ import type { ProviderEvent, Provision, RunningGroup } from "../ports/provider.t
 import { CallRegistry, usageOf, type CallEntry, type KnownCall } from "./calls.ts";
 import type { Clock } from "./clock.ts";
 import { Fleet, type FleetOptions } from "./fleet.ts";
-import { Intake, type CallRequest } from "./intake.ts";
+import { digestOf, Intake, type CallRequest } from "./intake.ts";
 import { LegRun, type StartLeg } from "./leg-run.ts";
 import type { Meter, MeterInput } from "./meter.ts";
 import { PROGRESS_TICK_MS, SAMPLE_PERIOD_MS } from "./limits.ts";
@@ -111,13 +111,15 @@ export class Runtime {
     this.fleet.onProviderEvent(event);
   }
 
-  /** The same call id of the same tenant attaches to the call that is there. */
+  /** The same call id, with the same body, of the same tenant attaches to the call that is there. */
   submit(request: CallRequest): Submission {
     const known = this.calls.find(request.call_id);
     if (known !== undefined) {
-      if (known.tags.tenant === request.tags.tenant && known.tags.project === request.tags.project)
-        return { type: "attached", call: known };
-      return refused(failure("invalid_request", "this call id cannot be used", "call"));
+      if (known.tags.tenant !== request.tags.tenant || known.tags.project !== request.tags.project)
+        return refused(failure("invalid_request", "this call id cannot be used", "call"));
+      if (known.digest !== digestOf(request))
+        return refused(failure("idempotency_mismatch", "this call id was used with another body", "call"));
+      return { type: "attached", call: known };
     }
     if (this.#phase !== "commanding") return refused(failure("gateway_unavailable", unavailable(this.#phase)), 1_000);
     if (!this.models.has(request.tags.model)) return refused(failure("model_not_found", `no model ${request.tags.model}`, "model"));

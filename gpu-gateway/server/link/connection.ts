@@ -8,7 +8,7 @@
  */
 import type { RawData, WebSocket } from "ws";
 import { failure, type Failure } from "../../../schema/core/errors.ts";
-import { asId, type CallId } from "../../../schema/core/ids.ts";
+import { asId, ID_PATTERN, type CallId } from "../../../schema/core/ids.ts";
 import { ENGINE_INTERNAL_FIELDS } from "../../../schema/core/wire/chat.ts";
 import { LINK_CALLS_MAX } from "../../../schema/core/wire/limits.ts";
 import { linkFromEdge, type LinkFromEdge, type LinkFromGateway } from "../../../schema/core/wire/link.ts";
@@ -82,7 +82,8 @@ export class LinkConnection implements LinkSender {
   #onMessage(data: RawData, binary: boolean): void {
     const frame = binary ? undefined : parse(data);
     if (frame === undefined) return this.#fault(binary ? "binary frames carry nothing here" : "not a frame of the protocol");
-    if (typeof frame === "string") return this.#fault(frame);
+    if (frame.type === "wrong") return this.#fault(frame.detail);
+    if (frame.type === "internal") return this.#internal(frame);
     if (frame.type === "hello") return this.#greet(frame.versions);
     if (!this.#welcomed) return this.#fault("the first frame is hello");
     switch (frame.type) {
@@ -95,6 +96,12 @@ export class LinkConnection implements LinkSender {
       case "ping":
         return this.send({ type: "pong", t: frame.t });
     }
+  }
+
+  /** The sender of a call must hear of its end: where the frame names the call it is refused, not only faulted (I2). */
+  #internal({ call, from, failure: why }: Internal): void {
+    if (call === null || !this.#welcomed) return this.#fault(why.detail ?? why.code);
+    this.send({ type: "refused", call, n: from + 1, error: why, emitted: from });
   }
 
   #greet(versions: readonly number[]): void {
@@ -179,25 +186,33 @@ export class LinkConnection implements LinkSender {
   }
 }
 
+type Wrong = { readonly type: "wrong"; readonly detail: string };
+/** A call whose body sets what only the gateway may (I11). */
+type Internal = { readonly type: "internal"; readonly call: string | null; readonly from: number; readonly failure: Failure };
+
 /** The frame, or what is wrong with it. */
-function parse(data: RawData): LinkFromEdge | string {
+function parse(data: RawData): LinkFromEdge | Wrong | Internal {
   let value: unknown;
   try {
     value = JSON.parse(Buffer.isBuffer(data) ? data.toString("utf8") : "");
   } catch {
-    return "not JSON";
+    return { type: "wrong", detail: "not JSON" };
   }
   const internal = internalField(value);
-  if (internal !== undefined) return `body.${internal} is not for clients to set`;
+  if (internal !== undefined) return internal;
   const parsed = linkFromEdge.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  return `${issue?.path.join(".") || "frame"}: ${issue?.message ?? "wrong"}`;
+  return { type: "wrong", detail: `${issue?.path.join(".") || "frame"}: ${issue?.message ?? "wrong"}` };
 }
 
-function internalField(value: unknown): string | undefined {
+function internalField(value: unknown): Internal | undefined {
   if (typeof value !== "object" || value === null || !("body" in value) || typeof value.body !== "object" || value.body === null)
     return undefined;
   const { body } = value;
-  return ENGINE_INTERNAL_FIELDS.find((field) => Object.hasOwn(body, field));
+  const field = ENGINE_INTERNAL_FIELDS.find((name) => Object.hasOwn(body, name));
+  if (field === undefined) return undefined;
+  const call = "call" in value && typeof value.call === "string" && ID_PATTERN.test(value.call) ? value.call : null;
+  const from = "from" in value && Number.isSafeInteger(value.from) && Number(value.from) >= 0 ? Number(value.from) : 0;
+  return { type: "internal", call, from, failure: failure("engine_internal_field", `body.${field} is not for clients to set`, field) };
 }

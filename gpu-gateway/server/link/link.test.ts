@@ -128,6 +128,21 @@ describe("a call", () => {
     b.cut();
   });
 
+  test("of the same id with another body is another call, and is refused: running, and ended", async () => {
+    const call = newCall(200);
+    const other = { ...call, body: { ...call.body, max_tokens: 7 } };
+    const [a, b] = [await linked(), await linked()];
+    a.send(call);
+    await until("some frames", () => a.of(call.call).length > 0);
+    b.send(other);
+    expect(await b.end(call.call)).toMatchObject({ type: "refused", n: 1, error: { code: "idempotency_mismatch" } });
+    expect((await a.end(call.call)).type).toBe("done");
+    const c = await linked();
+    c.send(other);
+    expect(await c.end(call.call)).toMatchObject({ type: "refused", error: { code: "idempotency_mismatch" } });
+    for (const peer of [a, b, c]) peer.cut();
+  });
+
   test("of an unknown past is refused: what was told of it is lost", async () => {
     const peer = await linked();
     const call = { ...newCall(), from: 7 };
@@ -184,6 +199,10 @@ describe("what is refused", () => {
     await expect(dial(await world.token({ scopes: ["usage"] }))).rejects.toThrow("403");
   });
 
+  test("before the upgrade: a client's own key, whatever its scopes, for it could say what the edge alone may", async () => {
+    await expect(dial(world.key)).rejects.toThrow("403");
+  });
+
   test.each([["not json"], ["null"], ["[]"], ['{"type":"call"}'], ['{"type":"no_such_frame"}']])(
     "%s is a fault, and the link goes on",
     async (text) => {
@@ -195,6 +214,15 @@ describe("what is refused", () => {
       peer.cut();
     },
   );
+
+  test("a call that sets an engine's field is refused by its id: its sender hears of its end", async () => {
+    const peer = await linked();
+    const call = newCall();
+    peer.text(JSON.stringify({ ...call, body: { ...call.body, kv_transfer_params: {} } }));
+    const error = { code: "engine_internal_field", param: "kv_transfer_params" };
+    expect(await peer.end(call.call)).toMatchObject({ type: "refused", n: 1, emitted: 0, error });
+    peer.cut();
+  });
 
   test("a version that is not spoken", async () => {
     const peer = await dial();

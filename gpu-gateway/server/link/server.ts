@@ -38,6 +38,9 @@ export class LinkServer {
     if (!offered.includes(LINK_PROTOCOL)) return refuse(socket, failure("unsupported_version", `the subprotocol here is ${LINK_PROTOCOL}`));
     const auth = await this.#doors.auth.authenticate(request.headers.authorization);
     if (auth.type === "refused") return refuse(socket, auth.failure);
+    // What a call is for, and who served it, is the edge's to say and to hear: a client's own key has the HTTP doors.
+    if (auth.credential.kind !== "token")
+      return refuse(socket, failure("insufficient_scope", "the link takes the edge's token, not a key"));
     const lacks = lacksScope(auth.credential, "infer");
     if (lacks !== null) return refuse(socket, lacks);
     if (this.#doors.runtime.phase !== "commanding") return refuse(socket, failure("gateway_unavailable"));
