@@ -72,7 +72,17 @@ function chatDelta(delta: Readonly<Record<string, unknown>>, first: boolean): st
 const textOf = (delta: Readonly<Record<string, unknown>>): string => (typeof delta["content"] === "string" ? delta["content"] : "");
 
 type ToolCall = { id?: string; type: string; function: { name: string; arguments: string } };
-type Choice = { content: string | null; refusal: string | null; tools: ToolCall[]; logprobs: unknown; finish_reason: string | null };
+/** As engines name what a model thinks before it answers: each has its own name for it, and keeps it. */
+const REASONING = ["reasoning", "reasoning_content"] as const;
+type Reasoning = (typeof REASONING)[number];
+type Choice = {
+  content: string | null;
+  refusal: string | null;
+  reasoning: Partial<Record<Reasoning, string>>;
+  tools: ToolCall[];
+  logprobs: unknown;
+  finish_reason: string | null;
+};
 
 /** Gathers the frames of a call into the one body of an answer that was not streamed. */
 export class BodyCollector {
@@ -81,32 +91,45 @@ export class BodyCollector {
   token(frame: TokenFrame): void {
     let choice = this.#choices.get(frame.choice);
     if (choice === undefined) {
-      choice = { content: null, refusal: null, tools: [], logprobs: undefined, finish_reason: null };
+      choice = emptyChoice(null);
       this.#choices.set(frame.choice, choice);
     }
     const { content, refusal, tool_calls } = frame.delta;
     if (typeof content === "string") choice.content = (choice.content ?? "") + content;
     if (typeof refusal === "string") choice.refusal = (choice.refusal ?? "") + refusal;
+    for (const name of REASONING) {
+      const piece = frame.delta[name];
+      if (typeof piece === "string") choice.reasoning[name] = (choice.reasoning[name] ?? "") + piece;
+    }
     if (Array.isArray(tool_calls)) for (const piece of tool_calls as readonly unknown[]) addToolPiece(choice.tools, piece);
     if (frame.logprobs !== undefined) choice.logprobs = joined(choice.logprobs, frame.logprobs);
     choice.finish_reason = frame.finish_reason ?? choice.finish_reason;
   }
 
   body(kind: CallKind, { id, created_s: created, model }: Naming, end: Done): object {
-    if (this.#choices.size === 0) this.#choices.set(0, { content: "", refusal: null, tools: [], logprobs: undefined, finish_reason: null });
+    if (this.#choices.size === 0) this.#choices.set(0, emptyChoice(""));
     const choices = [...this.#choices].sort(([a], [b]) => a - b).map(([index, choice]) => toChoice(kind, index, choice, end.finish_reason));
     const object = kind === "chat" ? "chat.completion" : "text_completion";
     return { id, object, created, model, choices, usage: toTokenUsage(end.usage) };
   }
 }
 
+const emptyChoice = (content: string | null): Choice => ({
+  content,
+  refusal: null,
+  reasoning: {},
+  tools: [],
+  logprobs: undefined,
+  finish_reason: null,
+});
+
 function toChoice(kind: CallKind, index: number, choice: Choice, reason: string): object {
   const finish_reason = choice.finish_reason ?? reason;
   const logprobs = choice.logprobs ?? null;
   if (kind === "completion") return { index, text: choice.content ?? "", logprobs, finish_reason };
-  const { content, refusal } = choice;
+  const { content, refusal, reasoning } = choice;
   const tool_calls = choice.tools.length > 0 ? { tool_calls: choice.tools } : {};
-  return { index, message: { role: "assistant", content, refusal, ...tool_calls }, logprobs, finish_reason };
+  return { index, message: { role: "assistant", content, refusal, ...reasoning, ...tool_calls }, logprobs, finish_reason };
 }
 
 function addToolPiece(tools: ToolCall[], piece: unknown): void {
