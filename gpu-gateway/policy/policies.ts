@@ -11,6 +11,8 @@ import type { Call, Instance, InstanceState, LegRole, Role } from "./vocabulary.
 export type InstanceView = {
   readonly instance: Instance;
   readonly state: InstanceState;
+  /** Could not be reached just now: it gets no leg for a while, whatever its state. */
+  readonly unreachable?: boolean;
   /** Legs in flight, and decode reservations that have no leg yet. */
   readonly legs: number;
   readonly reserved: number;

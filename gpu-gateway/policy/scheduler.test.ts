@@ -174,21 +174,21 @@ test("what the engine refuses is not tried again (D4)", () => {
 test("attempts are bounded: the last failure is the call's (I8)", () => {
   const desk = two_pairs();
   desk.arrive("c");
-  desk.failed("c.0.prefill", "connect");
-  desk.failed("c.1.prefill", "connect");
+  desk.failed("c.0.prefill");
+  desk.failed("c.1.prefill");
   // Both prefill instances have failed it by now: the next attempt rests first.
   desk.at(second(1)).timer();
-  expect(brief(desk.failed("c.2.prefill", "connect"))).toEqual(["release d1 for c", "end c: failed engine_failed"]);
+  expect(brief(desk.failed("c.2.prefill"))).toEqual(["release d1 for c", "end c: failed engine_failed"]);
   expectQuiet(desk);
 });
 
 test("a call whose only instance failed it rests, longer each time, before that one is tried again", () => {
   const desk = pair();
   desk.arrive("c");
-  expect(brief(desk.failed("c.0.prefill", "connect"))).toEqual(["release d1 for c"]);
+  expect(brief(desk.failed("c.0.prefill"))).toEqual(["release d1 for c"]);
   expect(brief(desk.at(micros(DEFAULT_LIMITS.retry_rest - 1)).timer())).toEqual([]);
   expect(brief(desk.at(DEFAULT_LIMITS.retry_rest).timer())).toEqual(["reserve d1 for c", "start c.1.prefill on p1"]);
-  desk.failed("c.1.prefill", "connect");
+  desk.failed("c.1.prefill");
   expect(brief(desk.at(micros(DEFAULT_LIMITS.retry_rest * 3)).timer())).toEqual(["reserve d1 for c", "start c.2.prefill on p1"]);
 });
 
@@ -196,8 +196,57 @@ test("a retried call waits for a good instance that is busy rather than going ba
   const desk = new Desk().up(makeInstance("b1", "both", { slots: 1 }), makeInstance("b2", "both", { slots: 1 }));
   desk.arrive("a");
   desk.arrive("b");
-  expect(brief(desk.failed("a.0.whole", "connect"))).toEqual([]);
+  expect(brief(desk.failed("a.0.whole"))).toEqual([]);
   expect(brief(desk.finished("b.0.whole"))).toEqual(["end b: done stop", "start a.1.whole on b2"]);
+});
+
+test("an instance that could not be reached gets no leg while it rests, and the call keeps its attempts (D4)", () => {
+  const desk = pair();
+  desk.arrive("c");
+  const { unreachable_rest, failures_max } = DEFAULT_LIMITS;
+  for (let attempt = 0; attempt <= failures_max; attempt++) {
+    expect(brief(desk.failed(`c.${attempt}.prefill`, "connect"))).toEqual(["release d1 for c"]);
+    expect(desk.scheduler.snapshot().queues).toMatchObject([{ queued: 1 }]);
+    expect(brief(desk.at(micros(desk.now + unreachable_rest - 1)).timer())).toEqual([]);
+    const next = brief(desk.at(micros(desk.now + 1)).timer());
+    expect(next).toEqual(["reserve d1 for c", `start c.${attempt + 1}.prefill on p1`]);
+  }
+  // What did go wrong at an engine still counts, from the beginning.
+  expect(brief(desk.failed(`c.${failures_max + 1}.prefill`))).toEqual(["release d1 for c"]);
+  expect(ofType(desk.all, "end_call")).toEqual([]);
+});
+
+test("others that arrive while an instance rests wait too; its next good sample, or its coming up again, ends the rest", () => {
+  const desk = pair();
+  desk.arrive("a");
+  desk.failed("a.0.prefill", "connect");
+  expect(brief(desk.arrive("b"))).toEqual(["progress b: 2"]);
+  const sample = { running: 0, waiting: 0, kv_usage_ppm: 0 };
+  const sampled = brief(desk.send({ type: "instance_sampled", instance_id: P1.instance_id, ...sample }));
+  expect(sampled).toEqual(["reserve d1 for a", "start a.1.prefill on p1", "reserve d1 for b", "start b.0.prefill on p1"]);
+  desk.failed("a.1.prefill", "connect");
+  expect(brief(desk.enter("p1", "ready"))).toEqual(["reserve d1 for a", "start a.2.prefill on p1"]);
+});
+
+test("a call that no instance can be reached for is shed at its deadline, not before", () => {
+  const desk = pair();
+  desk.arrive("c", { deadline: second(1) });
+  desk.failed("c.0.prefill", "connect");
+  expect(brief(desk.at(micros(second(1) - 1)).timer())).toEqual([]);
+  expect(brief(desk.at(second(1)).timer())).toEqual(["end c: shed deadline_exceeded"]);
+  expectQuiet(desk);
+});
+
+test("a prefill that finished before its cancel reached it holds its KV until the lease is over", () => {
+  const desk = pair();
+  desk.arrive("c");
+  expect(brief(desk.cancel("c"))).toEqual(["cancel c.0.prefill: client_gone"]);
+  expect(brief(desk.finished("c.0.prefill"))).toEqual(["release d1 for c", "end c: cancelled client_gone"]);
+  const held = desk.scheduler.snapshot();
+  expect(held.holding).toBe(1);
+  expect(held.instances.find(({ instance_id }) => instance_id === P1.instance_id)?.kv_tokens).toBeGreaterThan(0);
+  desk.at(P1.kv_lease).timer();
+  expectQuiet(desk);
 });
 
 test("a lost decode instance: its legs are cancelled, calls without a token start over, others end partial", () => {

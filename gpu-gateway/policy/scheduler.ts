@@ -78,6 +78,7 @@ class PolicyScheduler implements Scheduler {
       cache,
       ordering,
       allocation,
+      unreachable: (entry, now) => this.#unreachable(entry, now),
       replaceable: (entry) => replaceable(entry, this.#instances.ofModel(entry.instance.model)),
     });
     this.#groups = new GroupBook({
@@ -149,7 +150,9 @@ class PolicyScheduler implements Scheduler {
       }
       case "instance_sampled": {
         const entry = this.#instances.get(event.instance_id);
-        if (entry !== undefined) entry.sample = { running: event.running, waiting: event.waiting, kv_usage_ppm: event.kv_usage_ppm };
+        if (entry === undefined) return;
+        entry.sample = { running: event.running, waiting: event.waiting, kv_usage_ppm: event.kv_usage_ppm };
+        this.#reachable(entry);
         return;
       }
       case "group_lost":
@@ -231,7 +234,7 @@ class PolicyScheduler implements Scheduler {
     // A group that nobody asked for and that has nothing in it is of no use.
     if (model === undefined || role === undefined || !this.#groups.launched(group_id, model, role)) return;
     for (const instance of instances) {
-      this.#instances.add(instance);
+      this.#instances.add(instance, (entry) => this.#reachable(entry));
       this.#queues.touch(instance.model);
     }
   }
@@ -242,6 +245,7 @@ class PolicyScheduler implements Scheduler {
     const stopping = this.#groups.get(group_id)?.state === "stopping";
     entry.state = stopping && state !== "lost" ? "draining" : state;
     if (entry.state === "ready") {
+      this.#reachable(entry);
       this.#groups.ready(group_id);
       this.#queues.touch(model);
     } else if (entry.state === "lost") {
@@ -250,9 +254,25 @@ class PolicyScheduler implements Scheduler {
     } else this.#calls.displaceReserved(entry, now);
   }
 
+  #unreachable(entry: InstanceEntry, now: Micros): void {
+    // One that has been removed would be forgotten with its timer still set.
+    if (this.#instances.get(entry.instance.instance_id) !== entry) return;
+    entry.unreachable = true;
+    this.#timers.set(entry.rest_over, (now + this.#config.limits.unreachable_rest) as Micros);
+  }
+
+  /** Its rest is over, or it has answered. */
+  #reachable(entry: InstanceEntry): void {
+    if (!entry.unreachable) return;
+    entry.unreachable = false;
+    this.#timers.clear(entry.rest_over);
+    this.#queues.touch(entry.instance.model);
+  }
+
   #groupGone(group_id: Instance["group_id"], now: Micros): void {
     for (const entry of this.#instances.ofGroup(group_id)) {
       this.#enter(entry, "lost", now);
+      this.#timers.clear(entry.rest_over);
       this.#instances.remove(entry);
     }
     this.#groups.gone(group_id, now);

@@ -7,7 +7,8 @@
  *
  * The journal hears `leg_joined` on the way in, `leg_holding` when prefilled KV waits, `leg_left` once on the way out (D5); the
  * scheduler hears exactly one outcome (D4). Holding ends when the decode leg has pulled the KV (its first token or its end), when
- * decode refused it (the engine then frees it), when the prefill instance is lost, or with the engine's own lease.
+ * decode refused it or was cancelled with it (the engine then frees it), when the prefill instance is lost, or else with the
+ * engine's own lease.
  */
 import { failure, type Failure } from "../../schema/core/errors.ts";
 import type { Micros } from "../../schema/core/time.ts";
@@ -130,7 +131,10 @@ export class LegRun implements LegSink {
 
   cancelled(): void {
     if (!this.active) return;
-    this.#source?.release();
+    // A decode instance that has the hand-over tells prefill to free when it is let go; one that has not tells nobody: then
+    // prefill holds the KV until its lease is over, and somebody pays for it (D5).
+    if (this.#state.at === "accepted") this.#source?.release();
+    else this.#source?.waitForLease();
     this.#leave();
     this.#host.dispatch({ type: "leg_cancelled", leg_id: this.effect.leg_id, tokens: this.entry.emitted });
   }

@@ -24,11 +24,12 @@ export function couldServe(view: InstanceView, call: Call, role: LegRole): boole
   return context <= instance.context_tokens && kvDemand(call, role) <= instance.kv_tokens && instance.slots > 0;
 }
 
-/** Room right now: ready, a free slot, KV for the leg's worst case. */
+/** Room right now: ready and reachable, a free slot, KV for the leg's worst case. */
 export function hasRoom(view: InstanceView, call: Call, role: LegRole): boolean {
   const { instance } = view;
   return (
     view.state === "ready" &&
+    view.unreachable !== true &&
     view.legs + view.reserved < instance.slots &&
     view.kv_tokens + kvDemand(call, role) <= instance.kv_tokens &&
     couldServe(view, call, role)

@@ -46,6 +46,8 @@ type Tools = {
   readonly allocation: CostAllocation;
   /** Another instance of the same model and role is ready to take over. */
   readonly replaceable: (entry: InstanceEntry) => boolean;
+  /** Nobody answers there: it gets no leg for a while. */
+  readonly unreachable: (entry: InstanceEntry, now: Micros) => void;
 };
 
 export class CallLife {
@@ -147,7 +149,9 @@ export class CallLife {
     if (leg.state === "holding") return;
     if (leg.role !== "prefill") record.emitted = Math.max(record.emitted, usage.completion_tokens);
     if (leg.state === "cancelling") {
-      this.#legOver(leg, now);
+      // The cancel came too late for a prefill: its instance holds KV that nobody will pull, until the lease is over.
+      if (leg.role === "prefill") this.#holdInVain(leg, now);
+      else this.#legOver(leg, now);
       this.#settleWhenOver(record, now);
       return;
     }
@@ -186,6 +190,7 @@ export class CallLife {
         // The decode instance says that the KV is gone: then the one that held it is to blame.
         const culprit = error.cause === "kv_lost" ? (record.prefill?.entry ?? leg.entry) : leg.entry;
         this.#legOver(leg, now);
+        if (error.cause === "connect") this.#tools.unreachable(culprit, now);
         this.#abort(record, afterFailure(error, culprit), error.cause, now);
         return;
       }
@@ -274,14 +279,11 @@ export class CallLife {
   }
 
   #prefilled(leg: Leg, usage: LegUsage, now: Micros): void {
-    const { limits, timers } = this.#tools;
+    const { limits } = this.#tools;
     const { record } = leg;
     const { kv_lease } = leg.entry.instance;
-    record.model_time += now - leg.started;
     record.prefill_usage = usage;
-    const lease_end = this.legs.hold(leg, (holding, at) => this.#leaseOver(holding, at));
-    timers.set(lease_end, (now + kv_lease) as Micros);
-    this.#freed(leg.entry);
+    this.#hold(leg, now);
     const lease_left = kv_lease - limits.kv_lease_margin;
     if (lease_left <= 0 || record.reservation === null) {
       this.#abort(record, retry("prefill holds its KV too shortly to hand it over", leg.entry), "kv_lease", now);
@@ -292,6 +294,23 @@ export class CallLife {
     const accept_by = this.#noLaterThanDeadline(record, now + lease_left);
     record.answer = this.#startLeg(record, "decode", record.reservation.entry, leg, accept_by, now);
     this.#reschedule(record);
+  }
+
+  #hold(leg: Leg, now: Micros): void {
+    leg.record.model_time += now - leg.started;
+    const lease_end = this.legs.hold(leg, (holding, at) => this.#leaseOver(holding, at));
+    this.#tools.timers.set(lease_end, (now + leg.entry.instance.kv_lease) as Micros);
+    this.#freed(leg.entry);
+  }
+
+  #holdInVain(leg: Leg, now: Micros): void {
+    const { record } = leg;
+    if (leg.entry.instance.kv_lease === 0) {
+      this.#legOver(leg, now);
+      return;
+    }
+    this.#hold(leg, now);
+    if (record.prefill === leg) record.prefill = null;
   }
 
   /** Cancels what still runs of the attempt; `after` happens when all of it is over. A call that runs nothing goes on at once. */
@@ -473,15 +492,20 @@ export class CallLife {
 const LEASE_OVER = "decode did not accept the prefilled KV within its lease";
 const PAST_DEADLINE = failure("deadline_exceeded");
 
-const retry = (why: string, culprit: InstanceEntry | null): AfterAbort => ({
+const retry = (why: string, culprit: InstanceEntry | null): AfterAbort & { type: "retry" } => ({
   type: "retry",
   failure: failure("engine_failed", why),
   counts: true,
   culprit,
 });
 
-/** An engine that refuses the request would refuse it again; everything else may go better elsewhere. */
-const afterFailure = (error: LegFailure, culprit: InstanceEntry): AfterAbort =>
-  error.cause === "rejected"
-    ? { type: "failed", failure: error.failure }
-    : retry(error.failure.detail ?? `the engine failed (${error.cause})`, culprit);
+/**
+ * An engine that refuses the request would refuse it again; everything else may go better elsewhere. An engine that could not be
+ * reached never had the call: that is no attempt at it, and the call is queued as one is with nothing ready (D4). Such attempts
+ * are bounded by the instance's rest and the call's deadline.
+ */
+function afterFailure(error: LegFailure, culprit: InstanceEntry): AfterAbort {
+  if (error.cause === "rejected") return { type: "failed", failure: error.failure };
+  const after = retry(error.failure.detail ?? `the engine failed (${error.cause})`, culprit);
+  return error.cause === "connect" ? { ...after, counts: false, culprit: null } : after;
+}

@@ -17,7 +17,8 @@ export type AfterAbort =
       readonly type: "retry";
       /** What the call fails with if it may not be retried. */
       readonly failure: Failure;
-      /** False when nothing went wrong with the attempt itself: its decode instance went away before it was needed. */
+      /** False when nothing went wrong with the attempt itself: its decode instance went away before it was needed, or no engine
+       *  had it. */
       readonly counts: boolean;
       /** Tried again only if no other instance of its role is ready. */
       readonly culprit: InstanceEntry | null;

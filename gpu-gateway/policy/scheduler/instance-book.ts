@@ -11,12 +11,16 @@ import type { InstanceView } from "../policies.ts";
 import type { Instance, InstanceState } from "../vocabulary.ts";
 import type { CallRecord } from "./call-record.ts";
 import type { Leg } from "./leg-book.ts";
+import { Timer } from "./timers.ts";
 
 export type EngineSample = { readonly running: number; readonly waiting: number; readonly kv_usage_ppm: number };
 
 export class InstanceEntry implements InstanceView {
   readonly instance: Instance;
   state: InstanceState = "loading";
+  unreachable = false;
+  /** Ends `unreachable`, if nothing ends it before. */
+  readonly rest_over: Timer;
   legs = 0;
   reserved = 0;
   prefill_tokens = 0;
@@ -26,8 +30,14 @@ export class InstanceEntry implements InstanceView {
   readonly legs_here = new Set<Leg>();
   readonly reservations = new Set<Reservation>();
 
-  constructor(instance: Instance) {
+  constructor(instance: Instance, on_rest_over: (entry: InstanceEntry) => void) {
     this.instance = instance;
+    this.rest_over = new Timer(() => on_rest_over(this));
+  }
+
+  /** May be given a leg at all. */
+  get ready(): boolean {
+    return this.state === "ready" && !this.unreachable;
   }
 }
 
@@ -89,9 +99,9 @@ export class InstanceBook {
     return this.all().filter((entry) => entry.instance.group_id === group_id);
   }
 
-  add(instance: Instance): void {
+  add(instance: Instance, on_rest_over: (entry: InstanceEntry) => void): void {
     if (this.#entries.has(instance.instance_id)) return;
-    const entry = new InstanceEntry(instance);
+    const entry = new InstanceEntry(instance, on_rest_over);
     this.#entries.set(instance.instance_id, entry);
     const siblings = this.#by_model.get(instance.model) ?? [];
     siblings.push(entry);

@@ -17,6 +17,8 @@ export type SchedulerLimits = {
   readonly cancel_bound: Micros;
   /** Before the only instance that could serve a failed call is tried again; doubles with each failure. */
   readonly retry_rest: Micros;
+  /** An instance that could not be reached gets no leg for this long, unless it answers a sample or enters `ready` before. */
+  readonly unreachable_rest: Micros;
   /** A launch without outcome fails, and its group is stopped. */
   readonly launch_bound: Micros;
   /** A stopping group whose end has not been reported is taken as stopped. Longer than any call's deadline. */
@@ -36,6 +38,7 @@ export const DEFAULT_LIMITS: SchedulerLimits = {
   prefill_accept: microsFromMs(60_000),
   cancel_bound: microsFromMs(2_000),
   retry_rest: microsFromMs(250),
+  unreachable_rest: microsFromMs(2_000),
   launch_bound: microsFromMs(600_000),
   stop_bound: microsFromMs(3_600_000),
   launch_backoff_first: microsFromMs(1_000),

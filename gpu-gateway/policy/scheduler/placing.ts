@@ -40,13 +40,13 @@ function decide({ call, avoid }: CallRecord, book: InstanceBook, routing: Routin
   const good = all.filter((entry) => !avoid.includes(entry.instance.instance_id));
   const first = routing.route(call, good, now);
   if (first.type === "one_leg" || first.type === "two_legs") return first;
-  const worth_waiting = all.every((entry) => good.includes(entry) || entry.state !== "ready" || replaceable(entry, good));
+  const worth_waiting = all.every((entry) => good.includes(entry) || !entry.ready || replaceable(entry, good));
   return first.type === "wait" && worth_waiting ? first : routing.route(call, all, now);
 }
 
 /** Another instance of the same model and role is ready. */
 export function replaceable(entry: InstanceEntry, among: readonly InstanceEntry[]): boolean {
-  return among.some((other) => other !== entry && other.state === "ready" && other.instance.role === entry.instance.role);
+  return among.some((other) => other !== entry && other.ready && other.instance.role === entry.instance.role);
 }
 
-const canStart = (entry: InstanceEntry): boolean => entry.state === "ready" && entry.legs + entry.reserved < entry.instance.slots;
+const canStart = (entry: InstanceEntry): boolean => entry.ready && entry.legs + entry.reserved < entry.instance.slots;
