@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
-import { appendFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, open as openFile, readFile, rm, truncate, writeFile, type FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { asId } from "../../../schema/core/ids.ts";
 import { nanos } from "../../../schema/core/time.ts";
 import type { MeteringRecord } from "../../policy/metering/records.ts";
@@ -88,6 +88,52 @@ describe("the journal", () => {
     const text = await readFile(segmentPath(dir, 1), "utf8");
     expect(text.split("\n").length).toBe(1_002);
     await journal.close();
+  });
+
+  test("`durable` resolves only once what was written is synced: in the open segment, and in one that a new segment closes", async () => {
+    const journal = await open({ segment_bytes_max: 400 });
+    const probe = await openFile(dir, "r");
+    const handle = Object.getPrototypeOf(probe) as FileHandle;
+    await probe.close();
+    const done: string[] = [];
+    let gate = Promise.withResolvers<void>();
+    const spies = [
+      vi.spyOn(handle, "appendFile").mockImplementation(async function (this: FileHandle, data) {
+        await this.writeFile(data);
+        done.push(`write ${this.fd}`);
+      }),
+      vi.spyOn(handle, "datasync").mockImplementation(async function (this: FileHandle) {
+        done.push(`sync ${this.fd}`);
+        await gate.promise;
+      }),
+    ];
+    try {
+      journal.append(node(1));
+      const before = journal.end();
+      const durable = journal.durable().then(() => void done.push("durable"));
+      await vi.waitUntil(() => done.length >= 2);
+      await new Promise((resolve) => setImmediate(resolve));
+      const fd = done[0]!.slice("write ".length);
+      expect(done).toEqual([`write ${fd}`, `sync ${fd}`]);
+      expect(journal.end()).toEqual(before);
+      gate.resolve();
+      await durable;
+      expect(done).toEqual([`write ${fd}`, `sync ${fd}`, "durable"]);
+
+      done.length = 0;
+      gate = Promise.withResolvers<void>();
+      gate.resolve();
+      for (let n = 2; n < 8; n++) journal.append(node(n));
+      await journal.durable();
+      expect((await listSegments(dir)).length).toBeGreaterThan(1);
+      const kinds = done.map((one) => one.split(" ")[0]);
+      expect(kinds).toEqual(kinds.map((_, i) => (i % 2 === 0 ? "write" : "sync")));
+      expect(kinds.length % 2).toBe(0);
+    } finally {
+      gate.resolve();
+      for (const spy of spies) spy.mockRestore();
+      await journal.close();
+    }
   });
 
   test("writes without being asked, within the commit window", async () => {
