@@ -26,7 +26,10 @@ import { createLocalProvider } from "./providers/local/local.ts";
 import { tenantSalts } from "./runtime/cache-salt.ts";
 import { monotonicClock } from "./runtime/clock.ts";
 import { LeaseKeeper } from "./runtime/lease.ts";
-import { createMeter, type Meter } from "./runtime/meter.ts";
+import { JournalFailed } from "./runtime/journal/journal.ts";
+import { CorruptJournal } from "./runtime/journal/segments.ts";
+import { LEASE_SKEW_MS } from "./runtime/limits.ts";
+import { ALIVE_MS, createMeter, type Meter, type MeterOptions } from "./runtime/meter.ts";
 import { takePlace, type Place } from "./place.ts";
 import { ProvisionBook } from "./runtime/provisions.ts";
 import { Runtime } from "./runtime/runtime.ts";
@@ -72,7 +75,10 @@ export async function startGateway(config: ResolvedConfig, log: Log): Promise<Ga
   try {
     return await assemble(config, log, place, sql, undo);
   } catch (error) {
-    for (const step of undo.toReversed()) await Promise.resolve(step()).catch(() => undefined);
+    for (const step of undo.toReversed())
+      await Promise.resolve()
+        .then(step)
+        .catch(() => undefined);
     throw error;
   }
 }
@@ -93,8 +99,9 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     state_dir: path.join(config.state_dir, "nodes", config.provider.node_id),
   });
   let runtime: Runtime | null = null;
+  let keeper: LeaseKeeper | null = null;
 
-  const meter: Meter = await createMeter({
+  const meter = await openMeter({
     journal_dir: path.join(config.state_dir, "journal"),
     cell,
     epoch: lease.epoch,
@@ -103,6 +110,8 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     usage_cut_ms: config.usage_cut_ms,
     renew: async () => new Map((await provider.renew()).map(({ node_id, confirmed_at }) => [node_id, confirmed_at])),
     on_failure: (reason) => fence(`the journal cannot be written: ${reason}`),
+    stall_ms_max: Math.max(lease_ms - LEASE_SKEW_MS, 2 * ALIVE_MS), // a shorter silence is not told from none
+    on_stall: (reason) => fence(reason),
     on_anomaly: (detail) => {
       metrics.anomaly();
       log("meter anomaly", { detail });
@@ -138,7 +147,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     runtime?.fence(reason);
     ended.resolve(reason);
   }
-  let keeper: LeaseKeeper | null = new LeaseKeeper({
+  keeper = new LeaseKeeper({
     store: { renew: async () => (await renewCell(sql, { ...held, lease_ms })).type },
     lease_ms,
     acquired_ms,
@@ -233,6 +242,23 @@ async function acquire(config: ResolvedConfig, sql: postgres.Sql, owner: string)
     const reason = unavailableReason(error);
     if (reason !== null) throw new StartFault(`the database cannot be reached: ${reason}; check DATABASE_URL and that Postgres runs`);
     throw new StartFault(`the database refused: ${error instanceof Error ? error.message : String(error)}; is it migrated?`);
+  }
+}
+
+/** What keeps the journal from being read or written is for a person to put right, and said so. */
+async function openMeter(options: MeterOptions): Promise<Meter> {
+  const { journal_dir } = options;
+  try {
+    return await createMeter(options);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (error instanceof CorruptJournal)
+      throw new StartFault(
+        `${reason}: put the file back from a copy, or move ${journal_dir} away to begin anew (what it holds and was not shipped is then not metered)`,
+      );
+    if (error instanceof JournalFailed || (error instanceof Error && "syscall" in error))
+      throw new StartFault(`the journal cannot be written: ${reason}; free space in ${journal_dir}, or make it writable`);
+    throw error;
   }
 }
 

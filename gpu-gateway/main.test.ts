@@ -1,7 +1,7 @@
 /** The gateway as a process: what it says when it cannot start, and what it leaves behind when it stops. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type AddressInfo } from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -11,6 +11,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freshDatabase, type FreshDatabase } from "../test/support/postgres.ts";
 import { MODEL, openWorld } from "../test/support/gateway-world.ts";
 import { acquireCell } from "../schema/db/queries/cells/acquire-cell.ts";
+import { asId } from "../schema/core/ids.ts";
+import { nanos } from "../schema/core/time.ts";
+import { encodeLine, JOURNAL_FORMAT } from "./runtime/journal/codec.ts";
 import { isRunning, identify } from "./node-agent/processes.ts";
 
 const MAIN = fileURLToPath(new URL("main.ts", import.meta.url));
@@ -35,13 +38,21 @@ describe("what keeps it from starting is one line, and exit code 1", () => {
     pools: [{ model: MODEL, role: "both", groups: 1, engine: "sim" }],
     ...fields,
   });
-  async function run(content: unknown, env: Record<string, string | undefined> = {}): Promise<{ code: number | null; said: string }> {
+  async function run(
+    content: unknown,
+    env: Record<string, string | undefined> = {},
+    before = "",
+  ): Promise<{ code: number | null; said: string }> {
     const file = path.join(dir, "config.json");
     writeFileSync(file, typeof content === "string" ? content : JSON.stringify(content));
-    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, "--config", file], {
-      env: { ...process.env, DATABASE_URL: db.url, MILLRACE_CELL_SECRET: SECRET, ...env },
-      stdio: ["ignore", "ignore", "pipe"],
-    });
+    const child = spawn(
+      "sh",
+      ["-c", `${before}exec "$0" "$@"`, process.execPath, "--disable-warning=ExperimentalWarning", MAIN, "--config", file],
+      {
+        env: { ...process.env, DATABASE_URL: db.url, MILLRACE_CELL_SECRET: SECRET, ...env },
+        stdio: ["ignore", "ignore", "pipe"],
+      },
+    );
     let said = "";
     child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
     const [code] = (await once(child, "close")) as [number | null];
@@ -87,6 +98,40 @@ describe("what keeps it from starting is one line, and exit code 1", () => {
     other.close();
     expect(outcome).toMatchObject({ code: 1, said: expect.stringContaining("the port is in use") });
     expect((await acquireCell(db.sql, { cell: "test", owner: "another", lease_ms: 1 })).type).toBe("acquired");
+  });
+
+  test("a disk that is full before anything is written; nothing keeps the next one from starting", async () => {
+    const cell = "full";
+    const outcome = await run(config({ cell, state_dir: "full" }), {}, "ulimit -f 0; ");
+    expect(outcome).toMatchObject({ code: 1, said: expect.stringMatching(/state_dir .* cannot be written: EFBIG.*; free space in it$/) });
+    expect((await acquireCell(db.sql, { cell, owner: "another", lease_ms: 1 })).type).toBe("acquired");
+  });
+
+  test("a disk that is full at the journal's first record; the cell is free again afterwards", async () => {
+    const cell = asId<"cell">("full_journal");
+    const journal = path.join(dir, "full_journal", "journal");
+    mkdirSync(journal, { recursive: true });
+    let lines = encodeLine(1, { type: "segment", format: JOURNAL_FORMAT, cell, state: null });
+    for (let seq = 2; lines.length < 450; seq++) lines += encodeLine(seq, { type: "alive", t: nanos(BigInt(seq)) });
+    writeFileSync(path.join(journal, "000000000000001.ndjson"), lines);
+    // sh counts in blocks of 512 bytes: there is no room for a `boot`.
+    const { code, said } = await run(config({ cell, state_dir: "full_journal" }), {}, "ulimit -f 1; ");
+    expect(said).toMatch(/^millrace gateway: the journal cannot be written: EFBIG.*; free space in .*full_journal\/journal/);
+    expect([code, said.split("\n").length]).toEqual([1, 1]);
+    expect((await acquireCell(db.sql, { cell, owner: "another", lease_ms: 1 })).type).toBe("acquired");
+  });
+
+  test("a journal that is damaged: file, line, and what to do", async () => {
+    const journal = path.join(dir, "damaged", "journal");
+    mkdirSync(journal, { recursive: true });
+    const file = path.join(journal, "000000000000001.ndjson");
+    const cell = asId<"cell">("damaged");
+    const head = encodeLine(1, { type: "segment", format: JOURNAL_FORMAT, cell, state: null });
+    writeFileSync(file, `${head}no line\n${encodeLine(3, { type: "alive", t: nanos(5n) })}`);
+    const { code, said } = await run(config({ cell, state_dir: "damaged" }));
+    expect(code).toBe(1);
+    expect(said).toMatch(/damaged\/journal\/0{14}1\.ndjson line 2 is not a journal line: put the file back from a copy, or move /);
+    expect(said).not.toContain(" at ");
   });
 
   test("a cell that another gateway holds (I13)", async () => {

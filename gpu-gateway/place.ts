@@ -1,6 +1,6 @@
 /** The state folder: one gateway at a time, and who it is across restarts (the owner of its cell's lease). */
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { identify, isRunning, processIdentity, type ProcessIdentity } from "./node-agent/processes.ts";
 
@@ -18,10 +18,25 @@ export function takePlace(state_dir: string): PlaceOutcome {
   if (before !== null && before.process !== null && isRunning(before.process))
     return { type: "refused", reason: `gateway ${before.process.pid} uses ${state_dir} already; stop it first` };
   const owner = before?.owner ?? `gw_${randomBytes(16).toString("hex")}`;
-  const write = (identity: ProcessIdentity | null) =>
-    writeFileSync(file, `${JSON.stringify({ owner, process: identity })}\n`, { mode: 0o600 });
-  write(identify(process.pid));
-  return { type: "taken", place: { owner, leave: () => write(null) } };
+  // Beside, then over: on a full disk the old content stays, and with it who we are.
+  const write = (identity: ProcessIdentity | null) => {
+    writeFileSync(`${file}.next`, `${JSON.stringify({ owner, process: identity })}\n`, { mode: 0o600 });
+    renameSync(`${file}.next`, file);
+  };
+  try {
+    write(identify(process.pid));
+  } catch (error) {
+    return { type: "refused", reason: `state_dir ${state_dir} cannot be written: ${(error as Error).message}; free space in it` };
+  }
+  return { type: "taken", place: { owner, leave: () => leave(write) } };
+}
+
+function leave(write: (identity: null) => void): void {
+  try {
+    write(null);
+  } catch {
+    // The disk is full: that we are gone is seen by our process, too.
+  }
 }
 
 function readPlace(file: string): { readonly owner: string; readonly process: ProcessIdentity | null } | null {

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -6,6 +6,7 @@ import { asId, type NodeId } from "../../schema/core/ids.ts";
 import { nanos, NANOS_PER_MINUTE, type Nanos } from "../../schema/core/time.ts";
 import { reconcile } from "../policy/metering/reconcile.ts";
 import { FileLedger } from "./file-ledger.test-support.ts";
+import { beginningOf } from "./journal/segments.ts";
 import { createMeter, type Meter, type MeterOptions } from "./meter.ts";
 import { accept, announce, CELL, NODE, PROVISION, serve } from "./meter.test-support.ts";
 import { createShipper } from "./shipper.ts";
@@ -191,12 +192,84 @@ describe("the meter", () => {
     expect(checked().difference_gpu_ns).toBe(0n);
     await meter.close();
     const { openJournal } = await import("./journal/journal.ts");
-    const { beginningOf } = await import("./journal/segments.ts");
     const journal = await openJournal({ dir: join(dir, "journal"), cell: CELL, on_failure: () => undefined });
     const types: string[] = [];
     for await (const { record } of journal.read(beginningOf(1), journal.end())) types.push(record.type);
     expect(types.filter((type) => type === "alive" || type === "cut")).toEqual(["alive", "cut", "cut", "cut"]);
     await journal.close();
+  });
+});
+
+describe("when the process stood still for longer than its lease", () => {
+  const STALL_MS = 2_000;
+  const decode = { leg: asId<"leg">("call_1.0.whole"), call: asId<"call">("call_1") };
+  const busyWorld = async (on_stall: (reason: string) => void): Promise<Meter> => {
+    const meter = await open({ stall_ms_max: STALL_MS, on_stall });
+    announce(meter, nanos(START));
+    accept(meter, "call_1");
+    meter.record({ type: "leg_joined", ...decode, instance: asId<"instance">("ins_decode"), role: "whole", weight: 5 });
+    pass(1_000n * MS);
+    renew = () => Promise.resolve(new Map([[NODE, nanos(clock.wall + MS)]]));
+    await meter.cut();
+    return meter;
+  };
+  const journalled = async (): Promise<string[]> => {
+    const { openJournal } = await import("./journal/journal.ts");
+    const journal = await openJournal({ dir: join(dir, "journal"), cell: CELL, on_failure: () => undefined });
+    const types: string[] = [];
+    for await (const { record } of journal.read(beginningOf(1), journal.end())) types.push(record.type);
+    await journal.close();
+    return types;
+  };
+
+  test.each(["a tick's cut", "what the runtime records"])(
+    "%s comes after the gap is on `lost`: its calls do not pay for it",
+    async (first) => {
+      vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+      const stalls: string[] = [];
+      const meter = await busyWorld((reason) => void stalls.push(reason));
+      const paid = meter.call_meter(decode.call);
+      // The node gave its GPUs back when the lease ran out; the stopped process learns of it at the cut.
+      const released_at = START + 1_000n * MS + BigInt(STALL_MS) * MS;
+      renew = () => {
+        meter.record({ type: "node_released", node: NODE, at: nanos(released_at), provision_id: PROVISION });
+        return Promise.resolve(new Map());
+      };
+      pass(200_000n * MS);
+      if (first === "a tick's cut") vi.advanceTimersByTime(250);
+      else meter.record({ type: "leg_left", leg: decode.leg });
+      expect(meter.call_meter(decode.call)).toEqual(paid);
+      const watermark = await settledAt(meter);
+      expect(stalls).toEqual([expect.stringMatching(/stood still for (199999|200\d{3}) ms/)]);
+
+      expect(checked()).toMatchObject({ difference_gpu_ns: 0n, straddling: [], provisioned_gpu_ns: (released_at - START) * 4n });
+      const minute = START - (START % NANOS_PER_MINUTE);
+      for (let from = minute; from + NANOS_PER_MINUTE <= watermark; from += NANOS_PER_MINUTE) {
+        const { difference_gpu_ns, by_use } = reconcile(ledger.provisions.values(), ledger.usage.values(), from, from + NANOS_PER_MINUTE);
+        expect([from, difference_gpu_ns, (by_use.get("lost") ?? 0n) >= 0n]).toEqual([from, 0n, true]);
+      }
+      // Two GPUs for the second before the gap; the nanoseconds are the line's, a record each.
+      expect((checked().by_use.get("whole") ?? 0n) / MS).toBe(1_999n);
+      expect((checked().by_use.get("lost") ?? 0n) / MS).toBe(BigInt(STALL_MS) * 4n - 1n);
+      expect(anomalies).toEqual([]);
+      await meter.close();
+      vi.useRealTimers();
+      const types = await journalled();
+      expect(types.filter((type) => type === "boot")).toHaveLength(2);
+      expect(types.lastIndexOf("boot")).toBeLessThan(types.indexOf("node_released"));
+    },
+  );
+
+  test("a silence as long as the bound is none", async () => {
+    const stalls: string[] = [];
+    const meter = await busyWorld((reason) => void stalls.push(reason));
+    pass(BigInt(STALL_MS - 1) * MS);
+    await settledAt(meter);
+    expect((checked().by_use.get("lost") ?? 0n) / MS).toBe(0n);
+    expect(checked().difference_gpu_ns).toBe(0n);
+    expect(stalls).toEqual([]);
+    await meter.close();
+    expect((await journalled()).filter((type) => type === "boot")).toHaveLength(1);
   });
 });
 
@@ -257,20 +330,26 @@ describe("when the ledger", () => {
     await second.close();
   });
 
-  test("has everything, but the position was lost: all is shipped again, counted as repeats", async () => {
-    const first = await open({ segment_bytes_max: 20_000 });
-    announce(first, nanos(START));
-    await busy(first, 100);
-    await settledAt(first);
-    await first.close();
-    await rm(join(dir, "journal", "shipped.json"));
-    const before = new Map(ledger.usage);
-    const second = await open({ segment_bytes_max: 20_000 });
-    announce(second, nanos(START));
-    await settledAt(second);
-    expect(ledger.repeated).toBe(before.size);
-    expect(ledger.conflicts).toBe(0);
-    expect(checked().difference_gpu_ns).toBe(0n);
-    await second.close();
-  });
+  test.each(["gone", "cut short", "of another shape"])(
+    "has everything, but the position is %s: all is shipped again, counted as repeats",
+    async (how) => {
+      const first = await open({ segment_bytes_max: 20_000 });
+      announce(first, nanos(START));
+      await busy(first, 100);
+      await settledAt(first);
+      await first.close();
+      const position = join(dir, "journal", "shipped.json");
+      if (how === "gone") await rm(position);
+      else if (how === "cut short") await truncate(position, 40);
+      else await writeFile(position, JSON.stringify({ format: 1, cell: CELL }));
+      const before = new Map(ledger.usage);
+      const second = await open({ segment_bytes_max: 20_000 });
+      announce(second, nanos(START));
+      await settledAt(second);
+      expect(ledger.repeated).toBe(before.size);
+      expect(ledger.conflicts).toBe(0);
+      expect(checked().difference_gpu_ns).toBe(0n);
+      await second.close();
+    },
+  );
 });

@@ -28,6 +28,7 @@ export const RENEW_WAIT_MS = 3_000;
 export const CALL_METERS_MAX = 10_000;
 
 type WithoutT<R> = R extends unknown ? Omit<R, "t"> : never;
+type Stampable = WithoutT<MeteringRecord>;
 /** What the runtime records. The meter adds `t`, and writes `boot`, `alive` and `cut` itself. */
 export type MeterInput = WithoutT<Exclude<MeteringRecord, { readonly type: "boot" | "alive" | "cut" }>>;
 
@@ -55,6 +56,13 @@ export type MeterOptions = {
   /** A record that contradicts the state, a broken conservation, a torn tail, a conflict in the ledger: for the log and a counter. */
   readonly on_anomaly?: (detail: string) => void;
   readonly clock?: MeterClock;
+  /**
+   * A longer silence in our own journal means that this process stood still (stopped, starved) for as long as its lease: its nodes may be released
+   * by now. Nothing is metered over it as if we had been there: the gap goes to `lost`, as at a boot. Left out: no bound.
+   */
+  readonly stall_ms_max?: number;
+  /** Such a silence was found, and stands in the journal: command no more. Called once. */
+  readonly on_stall?: (reason: string) => void;
   readonly usage_cut_ms?: number;
   readonly group_commit_ms?: number;
   readonly segment_bytes_max?: number;
@@ -89,6 +97,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   const on_anomaly = options.on_anomaly ?? (() => undefined);
   const clock = options.clock ?? SYSTEM_CLOCK;
   const usage_cut_ns = BigInt(options.usage_cut_ms ?? USAGE_CUT_MS) * 1_000_000n;
+  const stall_ns_max = options.stall_ms_max === undefined ? null : BigInt(options.stall_ms_max) * 1_000_000n;
   const { group_commit_ms, segment_bytes_max } = options;
   const journal = await openJournal({
     dir: journal_dir,
@@ -106,11 +115,32 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   let cutting: Promise<unknown> = Promise.resolve();
   let last_cut = line.now();
   let calls_ended = false;
+  let stalled = false;
   let closed = false;
 
-  function append(record: MeteringRecord): Nanos {
-    for (const output of journal.append(record)) take(output);
+  /** The only way into the journal after the first boot: a gap longer than the lease is told before what comes after it. */
+  function append(input: Stampable): Nanos {
+    endStall();
+    return stamp(input);
+  }
+
+  function stamp(input: Stampable): Nanos {
+    const record: MeteringRecord = { ...input, t: line.now() };
+    // After a stall the fold has ended every leg and forgotten every group: what the runtime still says of them contradicts nothing.
+    for (const output of journal.append(record)) if (!(stalled && output.type === "anomaly")) take(output);
     return record.t;
+  }
+
+  function endStall(): void {
+    const { last_t } = journal;
+    if (stall_ns_max === null || last_t === null || journal.state() !== "open") return;
+    const gap = line.now() - last_t;
+    if (gap <= stall_ns_max) return;
+    const first = !stalled;
+    stalled = true;
+    stamp({ type: "boot", cell, epoch, boot_id });
+    // Not from within: whoever records is in the middle of something.
+    if (first) queueMicrotask(() => options.on_stall?.(`this process stood still for ${gap / 1_000_000n} ms, longer than its lease`));
   }
 
   function take(output: FoldOutput): void {
@@ -122,7 +152,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
     if (ended.size > CALL_METERS_MAX) for (const oldest of ended.keys()) return void ended.delete(oldest);
   }
 
-  append({ type: "boot", t: line.now(), cell, epoch, boot_id });
+  stamp({ type: "boot", cell, epoch, boot_id });
   await journal.durable();
   const shipper = await options.startShipper({ dir: journal_dir, cell, journal, on_anomaly });
 
@@ -134,7 +164,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   }
 
   async function cutOnce(nodes_answer: boolean): Promise<Nanos> {
-    const t = append({ type: "cut", t: line.now() });
+    const t = append({ type: "cut" });
     last_cut = t;
     calls_ended = false;
     if (nodes_answer) for (const [node, confirmed_at] of await confirmations()) noteConfirmation(node, confirmed_at, t);
@@ -168,13 +198,13 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
     const now = line.now();
     const due = minuteOf(now) > minuteOf(last_cut) || (calls_ended && now - last_cut >= usage_cut_ns);
     if (due) cut().catch((error: unknown) => on_anomaly(`cut: ${error instanceof Error ? error.message : String(error)}`));
-    else if (now - (journal.last_t ?? 0n) >= (BigInt(ALIVE_MS) * 1_000_000n) / 2n) append({ type: "alive", t: now });
+    else if (now - (journal.last_t ?? 0n) >= (BigInt(ALIVE_MS) * 1_000_000n) / 2n) append({ type: "alive" });
   }, ALIVE_MS / 2);
 
   return {
     open_calls,
     now: () => line.now(),
-    record: (input) => append({ ...input, t: line.now() }),
+    record: (input) => append(input),
     durable: () => journal.durable(),
     state: () => journal.state(),
     cut: () => cut(),
