@@ -117,6 +117,17 @@ describe("who asks", () => {
     const [head, claims] = (await world.token()).split(".");
     expectOpenAI(await chat({}, { key: `${head}.${claims}.${"A".repeat(43)}` }), "invalid_key");
   });
+  test("what is the whole cell's is not for every key that may read usage", async () => {
+    const { text: reader } = await world.makeKey(["infer", "usage"]);
+    expect((await send("/admin/state", { key: reader })).body.code).toBe("insufficient_scope");
+    expect((await send("/internal/settle", { method: "POST", key: reader })).body.code).toBe("insufficient_scope");
+    expect((await send("/admin/state", { key: await world.token({ scopes: ["usage"] }) })).body.code).toBe("insufficient_scope");
+    // The edge asks on behalf of a key that may read usage.
+    expect((await send("/internal/settle", { method: "POST", key: await world.token({ scopes: ["usage"] }) })).status).toBe(200);
+    expect((await send("/internal/settle", { method: "POST" })).status).toBe(200);
+    expect((await send("/admin/state")).status).toBe(200);
+  });
+
   test("a key without the scope", async () => {
     const { text } = await world.makeKey(["usage"]);
     expectOpenAI(await chat({}, { key: text }), "insufficient_scope");
