@@ -31,7 +31,7 @@ function install() {
   process.stderr.write("millrace: installing what package-lock.json says (npm ci) …\n");
   const npm = process.env.npm_execpath;
   const [command, args] = npm && /\.c?js$/.test(npm) ? [process.execPath, [npm]] : ["npm", []];
-  const done = spawnSync(command, [...args, "ci", "--no-audit", "--no-fund", "--loglevel=error"], {
+  const done = spawnSync(command, [...args, "ci", "--include=dev", "--include=optional", "--no-audit", "--no-fund", "--loglevel=error"], {
     cwd: root,
     stdio: ["ignore", 2, 2],
     // The scripts' own npm settings must not leak into the inner npm.

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { SCOPES, type Scope } from "../schema/core/wire/token.ts";
 import { USAGE_GROUPS, type UsageGroup } from "../schema/core/wire/http.ts";
+import { MillraceClientError } from "../sdk/client/index.ts";
 import { ApiFault, resolveConnection, UsageFault, type ConnectionFlags } from "./connection.ts";
 import { printJson, printLine, table } from "./output.ts";
 
@@ -151,11 +152,11 @@ client("usage", "what was used, by whom, what it cost, and that the sum is what 
   .option("--to <instant>", "RFC 3339")
   .option("--no-settle", "do not ask the gateway to meter up to now first")
   .action(async (flags) => {
-    const { usage, usageText } = await import("./commands/usage.ts");
+    const { reconciles, usage, usageText } = await import("./commands/usage.ts");
     const report = await usage(connect(flags), { group_by: flags.by, from: flags.from, to: flags.to, settle: flags.settle });
     if (flags.json) printJson(report);
     else printLine(usageText(report));
-    if (report.reconciliation.difference_gpu_ns !== "0") process.exitCode = 3;
+    if (!reconciles(report)) process.exitCode = 3;
   });
 
 const keys = program.command("keys").description("API keys: create, list, revoke");
@@ -197,16 +198,21 @@ keyCommand("revoke", "revoke a key; running work of it is stopped within 5 s")
     else printLine(`${id} is revoked`);
   });
 
-// `millrace usage | head` closes our output early: nobody reads on, so there is nothing more to do.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-  throw error;
-});
+// `millrace usage | head` closes our output early: nobody reads on, so there is nothing more to do. What runs the product goes
+// on, or stops in order, without a reader (a closed terminal answers EIO): leaving at once would leave its children.
+const runs_product = ["dev", "demo"].includes(process.argv[2] ?? "");
+for (const stream of [process.stdout, process.stderr])
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
+    if (!runs_product) process.exit(0);
+  });
 try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof UsageFault) process.stderr.write(`millrace: ${error.message}\n`);
+  else if (error instanceof MillraceClientError) process.stderr.write(`millrace: ${error.code}: ${error.message}\n`);
   else if (error instanceof ApiFault) process.stderr.write(`millrace: ${error.code}: ${error.message}\n`);
   else throw error;
-  process.exitCode = error instanceof ApiFault && error.status < 500 ? 2 : 1;
+  const refused = error instanceof ApiFault || error instanceof MillraceClientError;
+  process.exitCode = refused && error.status >= 400 && error.status < 500 ? 2 : 1;
 }

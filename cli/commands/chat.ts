@@ -5,6 +5,8 @@ import type { Connection } from "../connection.ts";
 
 export type ChatOptions = { readonly session?: string; readonly message?: string; readonly json?: boolean };
 
+const LINES_WAITING_MAX = 1_000;
+
 /** Answers with the exit code: 0, or 1 when the last turn failed. */
 export async function chat(connection: Connection, name: string, options: ChatOptions): Promise<number> {
   const client = createClient(connection);
@@ -18,13 +20,38 @@ export async function chat(connection: Connection, name: string, options: ChatOp
     if (!options.json) input?.prompt();
   };
   input?.setPrompt("> ");
+  let failed = false;
+  // One message at a time: a line typed or piped during a turn waits for its end, and piped input is left when the last is answered.
+  const lines: string[] = [];
+  let busy = false;
+  let at_end = false;
+  const proceed = (): void => {
+    if (busy) return;
+    const text = lines.shift();
+    if (text === undefined) {
+      if (at_end) session.close();
+      return;
+    }
+    busy = true;
+    session.send(text).catch((error: unknown) => {
+      say(`${error instanceof Error ? error.message : String(error)}\n`);
+      failed = true;
+      busy = false;
+      proceed();
+    });
+  };
   input?.on("line", (line) => {
     const text = line.trim();
     if (text === "") return prompt();
-    session.send(text).catch((error: unknown) => say(`${error instanceof Error ? error.message : String(error)}\n`));
+    if (lines.length < LINES_WAITING_MAX) lines.push(text);
+    else say("too many lines are waiting; this one is dropped\n");
+    proceed();
   });
-  let failed = false;
-  input?.on("close", () => session.close());
+  input?.on("close", () => {
+    at_end = true;
+    if (process.stdin.isTTY) session.close();
+    else proceed();
+  });
   input?.on("SIGINT", () => session.close());
 
   let mine: string | null = null;
@@ -39,7 +66,10 @@ export async function chat(connection: Connection, name: string, options: ChatOp
     if (!ended) continue;
     failed = item.type === "error";
     if (mine !== null && item.turn !== undefined && turns.has(item.turn)) session.close();
-    else prompt();
+    if (mine !== null) continue;
+    busy = false;
+    proceed();
+    if (!at_end) prompt();
   }
   input?.close();
   return failed ? 1 : 0;

@@ -55,6 +55,10 @@ export function usageText(report: UsageReport): string {
   ].join("\n");
 }
 
+/** Every nanosecond is accounted for, and every call has its tokens. */
+export const reconciles = (report: UsageReport): boolean =>
+  report.reconciliation.difference_gpu_ns === "0" && report.reconciliation.calls_without_usage === 0;
+
 export function reconciliationText(report: UsageReport): string {
   const r = report.reconciliation;
   const centres = Object.entries(r.by_cost_centre)
@@ -64,5 +68,6 @@ export function reconciliationText(report: UsageReport): string {
   return [
     `GPU-seconds of all cells, ${r.from} to ${r.through}: ${centres}`,
     `metered ${grouped(r.metered_gpu_ns)} ns ${equal ? "=" : "≠"} provisioned ${grouped(r.provisioned_gpu_ns)} ns; difference ${grouped(r.difference_gpu_ns)} ns`,
+    `${r.calls} calls, ${r.calls_without_usage} without their usage row`,
   ].join("\n");
 }

@@ -15,12 +15,17 @@ export type DatabaseOptions = {
   readonly on_death: (message: string) => void;
 };
 
-export type Database = { readonly url: string; stop(): Promise<void> };
+export type Database = {
+  readonly url: string;
+  /** True when it was running before us: it may be a live product's. */
+  readonly adopted: boolean;
+  stop(): Promise<void>;
+};
 
 export async function keepDatabase(options: DatabaseOptions): Promise<Database> {
   const { dir, restart, on_up, on_death } = options;
   let current = await startPostgres({ dir, ...(options.port === undefined ? {} : { port: options.port }) });
-  const { url, port } = current;
+  const { url, port, adopted } = current;
   let stopping = false;
   let timer: NodeJS.Timeout | null = null;
   let starting: Promise<void> | null = null;
@@ -51,6 +56,7 @@ export async function keepDatabase(options: DatabaseOptions): Promise<Database> 
   watch(current);
   return {
     url,
+    adopted,
     stop: async () => {
       stopping = true;
       if (timer) clearTimeout(timer);

@@ -5,7 +5,7 @@
 import type { RunEvent } from "../../schema/core/wire/http.ts";
 import { formatGpuSeconds } from "../../schema/core/time.ts";
 import { invokeStream } from "../commands/invoke.ts";
-import { reconciliationText, usage } from "../commands/usage.ts";
+import { reconciles, reconciliationText, usage } from "../commands/usage.ts";
 import type { Connection } from "../connection.ts";
 import { grouped, printJson, printLine, table } from "../output.ts";
 import { deploySwarm } from "./example.ts";
@@ -24,13 +24,26 @@ export async function demo(flags: DevFlags & { readonly question: string | undef
   const key = state.readSecret("dev-key");
   if (run?.ready && run.edge && key && isAlive(run.supervisor)) return ask({ url: run.edge.url, key }, flags);
   say("no product runs in this folder; starting one for the demo");
-  const running = await start(options).catch((error: unknown) => {
+  const starting = start(options);
+  // From before the first child: what is half up comes up first, then it is known what to stop. A second Ctrl-C changes nothing.
+  let stopping = false;
+  const stop = () => {
+    if (stopping) return;
+    stopping = true;
+    say("stopping …");
+    void starting
+      .then((running) => running.stop())
+      .then(
+        () => process.exit(130),
+        () => process.exit(1),
+      );
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
+  const running = await starting.catch((error: unknown) => {
     say(error instanceof Error ? error.message : String(error));
     return null;
   });
   if (!running) return 1;
-  const stop = () => void running.stop().then(() => process.exit(130));
-  process.once("SIGINT", stop).once("SIGTERM", stop);
   try {
     const connection = { url: running.edge_url, key: running.key };
     await deploySwarm(flags.root, connection);
@@ -114,7 +127,7 @@ async function ask(connection: Connection, flags: { readonly question: string | 
     printLine("");
     printLine(reconciliationText(report));
   }
-  return report.reconciliation.difference_gpu_ns === "0" ? 0 : 3;
+  return reconciles(report) ? 0 : 3;
 }
 
 /** `fanout#1/0/call#1` is the swarm's step, `fanout#1/0/call#1/ai#1` the specialist's. */

@@ -55,6 +55,8 @@ export function edgeChild(options: EdgeOptions): Child {
     cwd: options.root,
     env: {
       ...process.env,
+      // wrangler writes its settings and logs below the home folder, which a container's user may not have.
+      XDG_CONFIG_HOME: options.state.file("wrangler"),
       WRANGLER_SEND_METRICS: "false",
       CI: "true", // no prompts
       CLOUDFLARE_HYPERDRIVE_LOCAL_CONNECTION_STRING_DB: options.database_url,

@@ -8,9 +8,10 @@
  */
 import { StateFolder, type RunFile } from "./state.ts";
 import { choosePort } from "./ports.ts";
-import { stopGroup } from "./child.ts";
+import { stopGroup, type Child } from "./child.ts";
 import { groupIsLeft, isAlive, processStarted } from "./process.ts";
 import { keepDatabase } from "./database.ts";
+import { startPostgres } from "./postgres.ts";
 import { gatewayChild } from "./gateway.ts";
 import { edgeChild } from "./edge.ts";
 import { stopAgents } from "./agents.ts";
@@ -50,8 +51,12 @@ export async function start(options: StartOptions): Promise<Running> {
   state.create();
   await claim(state, options.say);
 
-  const edge_port = await portOr(options.edge_port, EDGE_PORT, "--edge-port");
-  const gateway_port = await portOr(options.gateway_port, GATEWAY_PORT, "--gateway-port");
+  // Named ports are checked before anything is started.
+  for (const [named, flag] of [
+    [options.edge_port, "--edge-port"],
+    [options.gateway_port, "--gateway-port"],
+  ] as const)
+    await portOr(named, 0, flag);
 
   const me = processStarted(process.pid) ?? "";
   let file: RunFile = {
@@ -68,6 +73,7 @@ export async function start(options: StartOptions): Promise<Running> {
 
   const stops: (() => Promise<void>)[] = [];
   let stopping: Promise<void> | null = null;
+  let failed = false;
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
       for (const one of stops.toReversed()) await one();
@@ -77,8 +83,9 @@ export async function start(options: StartOptions): Promise<Running> {
   };
 
   try {
-    let database_url = options.database_url;
-    if (database_url === undefined) {
+    let database_url: string;
+    if (options.database_url !== undefined) database_url = (await startPostgres({ dir: "", database_url: options.database_url })).url;
+    else {
       options.say("starting Postgres …");
       const database = await keepDatabase({
         dir: state.file("postgres"),
@@ -87,50 +94,83 @@ export async function start(options: StartOptions): Promise<Running> {
         on_up: (postgres) => note({ postgres: { url: postgres.url, ...(postgres.pid === null ? {} : { pid: postgres.pid }) } }),
         on_death: options.say,
       });
-      stops.push(() => database.stop());
+      stops.push(async () => {
+        if (failed && database.adopted) return;
+        await database.stop();
+      });
       database_url = database.url;
     }
     const key = await prepareDatabase({ database_url, state });
 
     options.say("starting the gateway, a node agent and four simulated A100 instances …");
     const cell_secret = state.secret("cell-secret");
-    const gateway = gatewayChild({
-      root: options.root,
-      state,
-      port: gateway_port,
-      database_url,
-      cell_secret,
-      speed: options.speed,
-      restart: options.restart,
-      on_spawn: (process, url) => note({ gateway: { url, process } }),
-      on_death: options.say,
+    const gateway_port = await onPort(options.gateway_port, GATEWAY_PORT, "--gateway-port", stops, (port) => {
+      const gateway = gatewayChild({
+        root: options.root,
+        state,
+        port,
+        database_url,
+        cell_secret,
+        speed: options.speed,
+        restart: options.restart,
+        on_spawn: (process, url) => note({ gateway: { url, process } }),
+        on_death: options.say,
+      });
+      const end = async () => {
+        await gateway.stop(STOP_GATEWAY_MS);
+        await stopAgents(state.file("gateway"));
+      };
+      return { child: gateway, end };
     });
-    stops.push(async () => {
-      await gateway.stop(STOP_GATEWAY_MS);
-      await stopAgents(state.file("gateway"));
-    });
-    await gateway.start();
-    const gateway_url = file.gateway?.url ?? `http://127.0.0.1:${gateway_port}`;
+    const gateway_url = `http://127.0.0.1:${gateway_port}`;
 
     options.say("starting the edge …");
-    const edge = edgeChild({
-      root: options.root,
-      state,
-      port: edge_port,
-      database_url,
-      gateway_url,
-      cell_secret,
-      restart: options.restart,
-      on_spawn: (process, url) => note({ edge: { url, process } }),
-      on_death: options.say,
+    const edge_port = await onPort(options.edge_port, EDGE_PORT, "--edge-port", stops, (port) => {
+      const edge = edgeChild({
+        root: options.root,
+        state,
+        port,
+        database_url,
+        gateway_url,
+        cell_secret,
+        restart: options.restart,
+        on_spawn: (process, url) => note({ edge: { url, process } }),
+        on_death: options.say,
+      });
+      return { child: edge, end: () => edge.stop(STOP_EDGE_MS) };
     });
-    stops.push(() => edge.stop(STOP_EDGE_MS));
-    await edge.start();
     const edge_url = `http://127.0.0.1:${edge_port}`;
     return { edge_url, gateway_url, database_url, key, key_file: file.key_file, mark_ready: () => note({ ready: true }), stop };
   } catch (error) {
+    failed = true;
     await stop();
     throw error instanceof StartFault ? error : new StartFault(error instanceof Error ? error.message : String(error));
+  }
+}
+
+const PORT_TRIES_MAX = 3;
+
+/** Starts a child on the port named, else on its usual one or any; one that another took in the meantime is given up for a free one. */
+async function onPort(
+  named: number | undefined,
+  usual: number,
+  flag: string,
+  stops: (() => Promise<void>)[],
+  make: (port: number) => { readonly child: Child; readonly end: () => Promise<void> },
+): Promise<number> {
+  for (let tried = 1; ; tried++) {
+    const port = await portOr(tried === 1 ? named : 0, usual, flag);
+    const { child, end } = make(port);
+    stops.push(end);
+    try {
+      await child.start();
+      return port;
+    } catch (error) {
+      const taken = error instanceof Error && /EADDRINUSE|in use|cannot listen/i.test(error.message);
+      if (named || !taken || tried === PORT_TRIES_MAX) throw error;
+      stops.pop();
+      await end();
+    }
   }
 }
 
