@@ -17,7 +17,10 @@ export type SchedulerLimits = {
   readonly cancel_bound: Micros;
   /** Before the only instance that could serve a failed call is tried again; doubles with each failure. */
   readonly retry_rest: Micros;
-  /** An instance that could not be reached gets no leg for this long, unless it answers a sample or enters `ready` before. */
+  /**
+   * An instance that could not be reached is given no call for this long, unless it answers a sample or enters `ready` before.
+   * Calls whose decode slot it holds already still try it: their prompts are computed.
+   */
   readonly unreachable_rest: Micros;
   /** A launch without outcome fails, and its group is stopped. */
   readonly launch_bound: Micros;

@@ -41,6 +41,8 @@ export class ModelWorld {
   readonly #legs = new Map<LegId, WorldLeg>();
   readonly #instances = new Map<InstanceId, { readonly instance: Instance; state: InstanceState }>();
   readonly #groups = new Map<GroupId, WorldGroup>();
+  /** Instances that could not be reached, and until when they rest. */
+  readonly #resting = new Map<InstanceId, Micros>();
   #now: Micros = micros(0);
   #wake: Micros | null = null;
   #named = 0;
@@ -163,7 +165,12 @@ export class ModelWorld {
     const cause = pick(CAUSES, value) ?? "connect";
     this.#reported(leg);
     const error = { cause, failure: { code: "engine_failed", detail: cause } } as const;
+    const current = leg.state === "starting" || leg.state === "running";
     this.#end(leg, { type: "leg_failed", leg_id: leg.start.leg_id, error, tokens: leg.tokens });
+    // Unless its deadline came first: then it was cancelled, and what it says counts for nothing.
+    const cancelled = this.log.at(-1)?.effects.some((effect) => effect.type === "cancel_leg" && effect.leg_id === leg.start.leg_id);
+    if (cause === "connect" && current && cancelled === false)
+      this.#resting.set(leg.start.instance_id, micros(this.#now + this.#config.limits.unreachable_rest));
   }
 
   #end(leg: WorldLeg, event: SchedulerEvent): void {
@@ -178,6 +185,7 @@ export class ModelWorld {
 
   #enter(known: { readonly instance: Instance; state: InstanceState }, state: InstanceState): void {
     known.state = state;
+    if (state === "ready") this.#resting.delete(known.instance.instance_id);
     this.#send({ type: "instance_state", instance_id: known.instance.instance_id, state });
   }
 
@@ -289,6 +297,9 @@ export class ModelWorld {
     check(!this.#legs.has(leg_id), "a leg id was used twice");
     const known = this.#instances.get(instance_id);
     check(known?.state === "ready", `a leg was started on an instance that is ${known?.state ?? "gone"}`);
+    // A decode leg goes where its slot was reserved before: its prompt is computed, and the instance may be back.
+    if (role !== "decode")
+      check((this.#resting.get(instance_id) ?? 0) <= this.#now, "a leg was started on an instance that could not just be reached");
     check(accept_by > this.#now, "a leg that nobody could accept in time");
     check(start.attempt === 0 || call.reported_tokens === 0, "tried again after a token (D4)");
     if (role === "prefill") check(call.reserved !== null, "prefill before a decode slot was reserved (D3)");
