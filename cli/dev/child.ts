@@ -15,6 +15,8 @@ const RESTART_DELAY_MS = 250;
 const RESTART_DELAY_MS_MAX = 10_000;
 const RESTART_CALM_MS = 30_000;
 const KILL_POLL_MS = 25;
+const WATCH_MS = 3_000;
+const WATCH_MISSES_MAX = 3;
 /** A log larger than this at start is set aside as `.old`; one predecessor is kept. */
 const LOG_BYTES_MAX = 16 * 1_048_576;
 
@@ -26,6 +28,8 @@ export type ChildSpec = {
   readonly log_file: string;
   /** Resolves when the child serves; rejects with one clear line when it will not. `line` reads the child's stdout. */
   readonly ready: (io: ChildIo) => Promise<void>;
+  /** Asked every WATCH_MS while the child is up; after WATCH_MISSES_MAX times no in a row it is taken for dead and ended. */
+  readonly alive?: () => Promise<boolean>;
   readonly restart: boolean;
   /** Told as soon as the process exists, so that a start that is killed before it serves can be cleaned up after. */
   readonly on_spawn: (process: ProcessName) => void;
@@ -101,6 +105,19 @@ export class Child {
       Promise.race([new Promise<string>((resolve) => waiting.add({ match, resolve })), ended]);
     await Promise.race([this.#spec.ready({ line, ended }), ended]);
     serving = true;
+    if (this.#spec.alive) this.#watch(child, this.#spec.alive);
+  }
+
+  /** A process may live and serve nothing (wrangler whose proxy was killed): its group is ended, and so it is started again. */
+  #watch(child: ChildProcess, alive: () => Promise<boolean>): void {
+    let misses = 0;
+    const look = async (): Promise<void> => {
+      misses = (await alive()) ? 0 : misses + 1;
+      if (this.#stopping || child.exitCode !== null || child.signalCode !== null) return;
+      if (misses < WATCH_MISSES_MAX) setTimeout(() => void look(), WATCH_MS).unref();
+      else if (child.pid !== undefined) signalGroup(child.pid, "SIGKILL");
+    };
+    setTimeout(() => void look(), WATCH_MS).unref();
   }
 
   #died(message: string, lived_ms: number): void {

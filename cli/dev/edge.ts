@@ -19,6 +19,7 @@ export type EdgeOptions = {
 };
 
 const HEALTH_POLL_MS = 150;
+const HEALTH_ANSWER_MS = 5_000;
 const READY_MS_MAX = 60_000;
 
 export function edgeChild(options: EdgeOptions): Child {
@@ -65,6 +66,11 @@ export function edgeChild(options: EdgeOptions): Child {
     log_file: options.state.file("logs", "edge.log"),
     restart: options.restart,
     ready: (io) => untilHealthy(`${url}/health`, io),
+    alive: () =>
+      fetch(`${url}/health`, { signal: AbortSignal.timeout(HEALTH_ANSWER_MS) }).then(
+        (answer) => answer.ok,
+        () => false,
+      ),
     on_spawn: (process) => options.on_spawn(process, url),
     on_death: options.on_death,
   });

@@ -39,6 +39,9 @@ describe("the layout checks can fail", () => {
     ["edge/x.ts", 'import type { A } from "../gpu-gateway/policy/vocabulary.ts";'],
     ["gpu-gateway/engines/x.ts", 'const a = await import("../server/http.ts");'],
     ["schema/core/x.ts", 'import "../db/queries/a.ts";'],
+    ["schema/db/x.ts", 'import { createClient } from "millrace/client";'],
+    ["gpu-gateway/engines/x.ts", "const a = import(`../runtime/clock.ts`);"],
+    ["gpu-gateway/engines/x.ts", 'const a = new URL("../runtime/clock.ts", import.meta.url);'],
     ["gpu-gateway/runtime/x.ts", 'import { w } from "./meter.test-support.ts";'],
   ])("sees a wrong import in %s: %s", (path, text) => expect(importBreaches(planted(path, text))).toHaveLength(1));
 
@@ -47,6 +50,11 @@ describe("the layout checks can fail", () => {
     "const now = new Date();",
     "const r = Math.random();",
     'const r = Math["random"]();',
+    "const M = Math; M.random();",
+    "const { random } = Math;",
+    'const t = (() => {}).constructor("return Date.now()")();',
+    "global.setTimeout(f);",
+    'const fs = require("fs");',
     "export async function f() {}",
     "const p = Promise.resolve();",
     "setTimeout(f, 1);",

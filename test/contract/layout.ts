@@ -37,6 +37,9 @@ const ROOMS: readonly { readonly room: string; readonly prefix: string; readonly
 
 const roomOf = (path: string) => ROOMS.find((room) => path.startsWith(room.prefix));
 
+/** The package's own name is the SDK (package.json, "exports"). */
+const isOurPackage = (name: string): boolean => name === "millrace" || name.startsWith("millrace/");
+
 /** Every module a file names in import, export … from, import() or new URL(…, import.meta.url), comments left out. */
 export function importsOf(text: string): string[] {
   const code = withoutComments(text);
@@ -44,7 +47,8 @@ export function importsOf(text: string): string[] {
   for (const pattern of [
     /\b(?:import|export)\b[^"'`;]*?\bfrom\s*["']([^"']+)["']/g,
     /\bimport\s*["']([^"']+)["']/g,
-    /\bimport\s*\(\s*["']([^"']+)["']/g,
+    /\bimport\s*\(\s*["'`]([^"'`]+)["'`]/g,
+    /\bnew\s+URL\s*\(\s*["'`]([^"'`]+\.ts)["'`]\s*,\s*import\.meta\.url/g,
   ]) {
     for (const match of code.matchAll(pattern)) if (match[1]) found.push(match[1]);
   }
@@ -79,11 +83,11 @@ export function importBreaches(files: readonly SourceFile[]): Breach[] {
       const room = roomOf(file.path);
       if (!room || room.may.includes("*")) return [];
       return importsOf(file.text)
-        .filter((name) => name.startsWith("."))
+        .filter((name) => name.startsWith(".") || isOurPackage(name) || name.endsWith(".ts"))
         .flatMap((name) => {
-          if (isTest(resolve(file.path, name)))
-            return [{ path: file.path, what: `what ships may not import what only tests need (${name})` }];
-          const target = roomOf(resolve(file.path, name));
+          const path = isOurPackage(name) ? "sdk/index.ts" : resolve(file.path, name);
+          if (isTest(path)) return [{ path: file.path, what: `what ships may not import what only tests need (${name})` }];
+          const target = roomOf(path);
           if (!target || target.room === room.room || room.may.includes(target.room)) return [];
           return [{ path: file.path, what: `${room.room} may not import ${target.room} (${name})` }];
         });
@@ -94,7 +98,7 @@ export function importBreaches(files: readonly SourceFile[]): Breach[] {
 const PURE = ["schema/core/", "gpu-gateway/policy/", "gpu-gateway/engine-model/"];
 const PURE_PACKAGES = ["zod", "@noble/hashes"];
 const IMPURE =
-  /\b(async|await|Promise|Date|performance|setTimeout|setInterval|setImmediate|queueMicrotask|crypto|fetch|WebSocket|process|globalThis|eval|Function|Atomics|Temporal|console)\b|\bMath\s*(\.\s*random\b|\[)|\bIntl\s*\.\s*DateTimeFormat|\bthen\s*\(|\bimport\s*\(/;
+  /\b(async|await|Promise|Date|performance|setTimeout|setInterval|setImmediate|queueMicrotask|crypto|fetch|WebSocket|process|globalThis|eval|Function|Atomics|Temporal|console)\b|\bMath\b(?!\s*\.\s*(?!random\b)\w)|\.\s*constructor\b|\bglobal\b|\brequire\b|\bIntl\s*\.\s*DateTimeFormat|\bthen\s*\(|\bimport\s*\(/;
 
 export function purityBreaches(files: readonly SourceFile[]): Breach[] {
   return files
