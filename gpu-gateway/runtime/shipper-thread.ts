@@ -10,6 +10,7 @@ import type { Nanos } from "../../schema/core/time.ts";
 import type { FromShipper, ShippedRows, ThreadStart, ToShipper } from "./shipper-messages.ts";
 import { SHIP_BACKOFF_MAX_MS, SHIP_BACKOFF_MIN_MS, type SettleOutcome, type Shipper, type ShipperParts } from "./shipper.ts";
 
+export const HEAP_MB_MAX = 512; // of the thread: beyond it the thread ends and is started again; the gateway goes on
 export const SETTLES_WAITING_MAX = 1_024; // beyond it a settlement is answered `behind` at once
 
 const POSTGRES_ENTRY = new URL("./shipper-thread-main.ts", import.meta.url);
@@ -48,7 +49,7 @@ class ShipperThread implements Shipper {
     const ready = Promise.withResolvers<void>();
     const { dir, cell, journal, ledger, entry = POSTGRES_ENTRY } = this.#options;
     const start: ThreadStart = { dir, cell, end: journal.end(), ledger };
-    const worker = new Worker(entry, { workerData: start, name: "shipper" });
+    const worker = new Worker(entry, { workerData: start, name: "shipper", resourceLimits: { maxOldGenerationSizeMb: HEAP_MB_MAX } });
     let reason = "it ended unasked";
     this.#worker = worker;
     worker.on("message", (message: FromShipper) => {
