@@ -38,6 +38,28 @@ describe("a guest that does not end well", () => {
     expect(run).toMatchObject({ status: "failed", error: { code } });
   });
 
+  test.each([
+    [
+      "endless",
+      "if (sent++ < 300) body.enqueue(new Uint8Array(1_048_576).fill(32)); else body.close();",
+      "result_not_serializable",
+      /the limit is 1048576/,
+    ],
+    ["silent", "return new Promise(() => {});", "function_timeout", /./],
+  ])("an %s answer of its own making is not read to its end", async (what, pull, code, detail) => {
+    await deploy(`answers-${what}`, "() => 1", {
+      before: `let sent = 0;
+        const Real = globalThis.Response;
+        globalThis.Response = class {
+          constructor() { return new Real(new ReadableStream({ pull(body) { ${pull} } })); }
+        };`,
+      config: { timeout_ms: 2_000 },
+    });
+    const body = await problem(invoke(`answers-${what}`));
+    expect(body.code).toBe(code);
+    expect(body.detail).toMatch(detail);
+  });
+
   test("stops when its time is over, and its capabilities with it", async () => {
     await deploy(
       "lingers",

@@ -4,7 +4,7 @@
  */
 import { failure, type Failure } from "../../schema/core/errors.ts";
 import { hashParts, sha256Hex } from "../../schema/core/hash.ts";
-import type { GuestInvocation } from "../../schema/core/wire/guest.ts";
+import { RESULT_BYTES_MAX, type GuestInvocation } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
 import type { CapabilityProps } from "./capabilities.ts";
 import type { EgressProps } from "./egress.ts";
@@ -15,6 +15,10 @@ const COMPATIBILITY_DATE = "2026-10-01";
 /** CPU, not wall time; enforced by the platform, not by local workerd. */
 const CPU_MS_MAX = 30_000;
 const SUBREQUESTS_MAX = 1_000;
+/** The largest result in its envelope: what a guest sends beyond it is not read (I8). */
+const ANSWER_BYTES_MAX = RESULT_BYTES_MAX + 4_096;
+
+class AnswerTooLarge extends Error {}
 
 /** The Worker's own entry points, as loopback stubs with props. */
 type Loopback = {
@@ -75,7 +79,35 @@ export async function runInIsolate(request: IsolateRequest): Promise<string> {
     },
   }) as unknown as GuestStub;
   const answer = await guest.fetch("https://guest/", { method: "POST", body: JSON.stringify(request.invocation), signal: request.signal });
-  return await answer.text();
+  return await readAnswer(answer, request.signal);
+}
+
+/** A guest may have made its own answer, endless or silent: the reading ends at the limit, and with the run. */
+async function readAnswer(answer: Response, signal: AbortSignal): Promise<string> {
+  if (!answer.body) return "";
+  const reader = answer.body.getReader();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(new Error("the run is over"));
+  signal.addEventListener("abort", abort, { once: true });
+  if (signal.aborted) abort();
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  try {
+    for (;;) {
+      const { done, value } = await Promise.race([reader.read(), aborted.promise]);
+      if (done) return text + decoder.decode();
+      bytes += value.byteLength;
+      if (bytes > ANSWER_BYTES_MAX) throw new AnswerTooLarge();
+      text += decoder.decode(value, { stream: true });
+    }
+  } catch (error) {
+    // What is left of the body has no reader: its failure is nobody's.
+    reader.cancel(error).catch(() => {});
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }
 
 /** Whether the code loads and is an agent; asked at deploy, in an isolate that is thrown away. */
@@ -91,6 +123,9 @@ export async function checkCode(ctx: HasExports, env: Env, source: string, confi
 
 /** What the runtime said of an isolate that failed, for a person: no stack, no path of the host. */
 export function isolateFailure(error: unknown): Failure {
+  if (error instanceof AnswerTooLarge) {
+    return failure("result_not_serializable", `The output is too large; the limit is ${RESULT_BYTES_MAX}.`);
+  }
   const message = cleanMessage(error);
   if (/code had hung/.test(message)) {
     return failure("function_timeout", "The function can never settle: it awaits something that nothing is left to resolve.");
