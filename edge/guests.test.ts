@@ -60,6 +60,23 @@ describe("a guest that does not end well", () => {
     expect(body.detail).toMatch(detail);
   });
 
+  test.each([
+    ["deep", `'{"ok":true,"output":' + "[".repeat(200_000) + "]".repeat(200_000) + "}"`, "result_not_serializable", /deeper than 256/],
+    ["detailed in no text", `'{"ok":false,"kind":"threw","detail":{"toString":[1]}}'`, "function_threw", /./],
+    ["empty", `'{"ok":false}'`, "function_threw", /./],
+    ["no object", "'null'", "function_threw", /./],
+  ])("an answer of its own making that is %s is the function's failure, not ours", async (what, text, code, detail) => {
+    const name = `forges-${what.replaceAll(" ", "-")}`;
+    await deploy(name, "() => 1", {
+      before: `const Real = globalThis.Response; globalThis.Response = class { constructor() { return new Real(${text}); } };`,
+    });
+    const body = await problem(invoke(name));
+    expect(body.code).toBe(code);
+    expect(body.detail).toMatch(detail);
+    const run = (await (await request("GET", `/v1/runs/${body.run}`, { key: a.all })).json()) as RunBody;
+    expect(run).toMatchObject({ status: "failed", error: { code } });
+  });
+
   test("stops when its time is over, and its capabilities with it", async () => {
     await deploy(
       "lingers",

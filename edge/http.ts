@@ -9,6 +9,7 @@ import { BODY_BYTES_MAX } from "../schema/core/wire/limits.ts";
 import type { Scope } from "../schema/core/wire/token.ts";
 import { admit, mayNot, type Caller } from "./door.ts";
 import type { Env } from "./env.ts";
+import { depthOf, JSON_DEPTH_MAX } from "./runtime/json-depth.ts";
 
 export type App = { Bindings: Env; Variables: { request_id: string; caller: Caller } };
 export type Ctx = Context<App>;
@@ -86,9 +87,6 @@ export async function readBody(c: Ctx, bytes_max = BODY_BYTES_MAX): Promise<Uint
   return body;
 }
 
-/** Nesting beyond which JSON is refused before it is parsed: deep recursion is nobody's request. */
-const JSON_DEPTH_MAX = 256;
-
 export function parseJson(bytes: Uint8Array): unknown {
   let text: string;
   try {
@@ -102,22 +100,6 @@ export function parseJson(bytes: Uint8Array): unknown {
   } catch {
     return refuse("malformed_json");
   }
-}
-
-function depthOf(text: string): number {
-  let depth = 0;
-  let deepest = 0;
-  let in_string = false;
-  for (let i = 0; i < text.length; i++) {
-    const char = text.charCodeAt(i);
-    if (in_string) {
-      if (char === 0x5c) i += 1;
-      else if (char === 0x22) in_string = false;
-    } else if (char === 0x22) in_string = true;
-    else if (char === 0x7b || char === 0x5b) deepest = Math.max(deepest, ++depth);
-    else if (char === 0x7d || char === 0x5d) depth -= 1;
-  }
-  return deepest;
 }
 
 export async function jsonBody<S extends z.ZodType>(c: Ctx, schema: S, bytes_max?: number): Promise<z.infer<S>> {

@@ -343,6 +343,52 @@ test("a key that was revoked begins no turn, and its socket is closed", async ()
   expect(await logged(stub)).toEqual([]);
 });
 
+test("a key that is revoked reads no further, and cancels nothing", async () => {
+  const { stub } = await session();
+  const key = `key_${crypto.randomUUID()}`;
+  await mint(key);
+  const owner = await connect(stub, 0);
+  const revoked = await connect(stub, 0, { ...CALLER, key });
+  owner.say(message(script({ words: 120, interval_ms: 60 })));
+  await revoked.until("a delta", ({ events }) => events.some(({ type }) => type === "delta"));
+  await revokeKey(sql, { tenant: TENANT, project: PROJECT, key });
+  await revoked.until("the close", ({ closed }) => closed);
+  expect(revoked.closed?.code).toBe(4003);
+  expect(owner.events.some(({ type }) => type === "turn.done")).toBe(false);
+  const again = await connect(stub, undefined, { ...CALLER, key });
+  again.say({ type: "hello", resume_from: 0 });
+  again.say({ type: "cancel" });
+  await again.until("the close", ({ closed }) => closed);
+  expect(again.closed?.code).toBe(4003);
+  expect(again.events).toEqual([]);
+  expect(await owner.turnOver()).toMatchObject({ type: "turn.done", output: words(120) });
+});
+
+test("a key that is revoked while a turn is silent is found by the alarm", async () => {
+  const { stub } = await session();
+  const key = `key_${crypto.randomUUID()}`;
+  await mint(key);
+  const owner = await connect(stub, 0);
+  const revoked = await connect(stub, 0, { ...CALLER, key });
+  owner.say(message(script({ words: 1, hang: true })));
+  await revoked.until("the turn", ({ events }) => events.some(({ type }) => type === "delta"));
+  await revokeKey(sql, { tenant: TENANT, project: PROJECT, key });
+  await revoked.until("the close", ({ closed }) => closed);
+  expect(revoked.closed?.code).toBe(4003);
+  owner.say({ type: "cancel" });
+  expect((await owner.turnOver()).type).toBe("error");
+});
+
+test("a message and a cancel that are sent together are taken in that order", async () => {
+  const { stub } = await session();
+  const client = await connect(stub);
+  client.say({ type: "hello", resume_from: 0 });
+  client.say(message(script({ words: 1, hang: true })));
+  client.say({ type: "cancel" });
+  expect(await client.turnOver()).toMatchObject({ type: "error", turn: "t1", error: { code: "cancelled" } });
+  expect(client.frames.filter((frame) => frame.type === "refused")).toEqual([]);
+});
+
 describe("reconnecting", () => {
   test("at forty random places in a stream: no gap, no duplicate", async () => {
     const random = seeded(20_261_120);

@@ -22,7 +22,7 @@ import { objectLimits } from "../runtime/object-limits.ts";
 import { forgetExecution } from "../runtime/tables.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
-import { SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
+import { KEYS_WATCH_MS, SESSION_FRAMES_WAITING_MAX, SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
 import { CLOSE_REVOKED_KEY, SessionKeys } from "./session-keys.ts";
 import { SessionLines, type SessionLinesPage } from "./session-lines.ts";
 import { SessionLog } from "./session-log.ts";
@@ -57,11 +57,13 @@ type Parts = {
 export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   #parts: Parts | undefined;
   readonly #keys: SessionKeys;
+  /** By socket id: the end of the line of its frames that are being handled. */
+  readonly #lines = new Map<string, { waiting: number; last: Promise<void> }>();
   #gateway: { readonly key: string; readonly client: GatewayClient } | undefined;
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
-    this.#keys = new SessionKeys(env.DB);
+    this.#keys = new SessionKeys(env.DB, objectLimits(ctx).connections);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     const identity = readIdentity(ctx.storage.sql);
     if (!identity) return;
@@ -131,7 +133,26 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
       case "refused":
         return parts.readers.refuse(socket, read.error, read.id);
       case "frame":
-        return this.#handle(parts, socket, read.frame);
+        return this.#inOrder(socket, () => this.#handle(parts, socket, read.frame));
+    }
+  }
+
+  /** The frames of a socket one after the other, as they came: one that waits for the database is not overtaken. */
+  async #inOrder(socket: WebSocket, work: () => Promise<void>): Promise<void> {
+    const { socket_id } = readerOf(socket);
+    const line = this.#lines.get(socket_id) ?? { waiting: 0, last: Promise.resolve() };
+    if (line.waiting >= SESSION_FRAMES_WAITING_MAX) return close(socket, 1013, "too many frames at once");
+    this.#lines.set(socket_id, line);
+    line.waiting += 1;
+    const mine = line.last.then(async () => {
+      if (socket.readyState === WebSocket.OPEN) await work();
+    });
+    line.last = mine.catch(() => undefined);
+    try {
+      await mine;
+    } finally {
+      line.waiting -= 1;
+      if (line.waiting === 0) this.#lines.delete(socket_id);
     }
   }
 
@@ -147,25 +168,23 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
 
   async #handle(parts: Parts, socket: WebSocket, frame: SessionFromClient): Promise<void> {
     const { readers, runner } = parts;
+    const { key } = readerOf(socket).caller;
+    // An acknowledgement does nothing but let the reader go on, who looks at the key for itself.
+    if (frame.type !== "ack" && !(await this.#keys.isGood(key, Date.now()))) {
+      readers.refuse(socket, failure("revoked_key"), frame.type === "message" ? frame.id : undefined);
+      return close(socket, CLOSE_REVOKED_KEY, "revoked_key");
+    }
     if (frame.type === "hello") return readers.hello(socket, frame.resume_from);
     if (!readerOf(socket).greeted) return readers.refuse(socket, failure("malformed_frame", "the first frame is hello"));
     switch (frame.type) {
       case "ack":
         return readers.ack(socket, frame.seq);
       case "message":
-        return this.#message(parts, socket, frame);
+        return this.#take(parts, socket, frame);
       case "cancel":
         if (!runner.cancel(frame.turn, "the client asked")) readers.refuse(socket, failure("invalid_request", "no such turn is running"));
         return;
     }
-  }
-
-  async #message(parts: Parts, socket: WebSocket, message: { id: string; text: string }): Promise<void> {
-    const { key } = readerOf(socket).caller;
-    const good = await objectLimits(this.ctx).connections.run(() => this.#keys.isGood(key, Date.now()));
-    if (good) return this.#take(parts, socket, message);
-    parts.readers.refuse(socket, failure("revoked_key"), message.id);
-    close(socket, CLOSE_REVOKED_KEY, "revoked_key");
   }
 
   #take(parts: Parts, socket: WebSocket, message: { id: string; text: string }): void {
@@ -248,6 +267,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
       if (due_ms !== undefined && due_ms <= now_ms) {
         await objectLimits(this.ctx).connections.run(() => parts.outbox.ship(this.env.DB, now_ms));
       }
+      await parts.readers.watchKeys();
       for (const socket of this.ctx.getWebSockets()) this.#meter(parts, socket, SESSION_TIME_PIECE_MS);
     } finally {
       // A turn that is being executed here is not started again; one that is not, is.
@@ -258,7 +278,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   async #arm(parts: Parts): Promise<void> {
     const now_ms = Date.now();
     const due_ms = parts.outbox.due();
-    const watch_ms = parts.turns.running() ? now_ms + TURN_WATCH_MS : Infinity;
+    const watch_ms = parts.turns.running() ? now_ms + (this.ctx.getWebSockets().length > 0 ? KEYS_WATCH_MS : TURN_WATCH_MS) : Infinity;
     const next_ms = Math.min(watch_ms, due_ms === undefined ? Infinity : Math.max(due_ms, now_ms));
     if (next_ms === Infinity) await this.ctx.storage.deleteAlarm();
     else await this.ctx.storage.setAlarm(next_ms);
@@ -307,7 +327,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     const lines = new SessionLines(storage.sql);
     const turns = new SessionTurns(storage.sql);
     const outbox = new UsageOutbox(storage.sql);
-    const readers = new SessionReaders(this.ctx, log, identity.session);
+    const readers = new SessionReaders(this.ctx, log, identity.session, this.#keys);
     const runner = new SessionRunner({
       session: identity.session,
       storage,

@@ -8,4 +8,6 @@ export const SESSION_MESSAGES_REMEMBERED_MAX = 10_000; // message ids known for 
 export const SESSION_HISTORY_TURNS_MAX = 50; // earlier turns that a function is given: the oldest are left out
 export const SESSION_HISTORY_CHARS_MAX = 65_536; // text of them, likewise
 export const TURN_ATTEMPTS_MAX = 8; // starts of one turn after evictions and crashes: then it ends with `internal`
+export const SESSION_FRAMES_WAITING_MAX = 1_024; // frames of one socket that wait for an earlier one: the socket is closed with 1013
+export const KEYS_WATCH_MS = 3_000; // while a turn runs and sockets are open, the alarm that looks at their keys
 export const TURN_WATCH_MS = 20_000; // the alarm that finds a turn whose object died; armed while a turn runs

@@ -12,6 +12,7 @@ import { failure, type Failure } from "../../schema/core/errors.ts";
 import { SESSION_UNACKED_EVENTS_MAX } from "../../schema/core/wire/limits.ts";
 import type { SessionToClient } from "../../schema/core/wire/session.ts";
 import type { TokenClaims } from "../../schema/core/wire/token.ts";
+import { CLOSE_REVOKED_KEY, type SessionKeys } from "./session-keys.ts";
 import { SESSION_UNACKED_BYTES_MAX } from "./session-limits.ts";
 import type { SessionLog } from "./session-log.ts";
 
@@ -39,13 +40,16 @@ export class SessionReaders {
   readonly #ctx: DurableObjectState;
   readonly #log: SessionLog;
   readonly #session: string;
+  readonly #keys: SessionKeys;
+  readonly #asking = new Set<string>();
   readonly #limits: ReaderLimits;
   #look_pending = false;
 
-  constructor(ctx: DurableObjectState, log: SessionLog, session: string, limits = LIMITS) {
+  constructor(ctx: DurableObjectState, log: SessionLog, session: string, keys: SessionKeys, limits = LIMITS) {
     this.#ctx = ctx;
     this.#log = log;
     this.#session = session;
+    this.#keys = keys;
     this.#limits = limits;
   }
 
@@ -104,6 +108,9 @@ export class SessionReaders {
     if (!reader.greeted || socket.readyState !== WebSocket.OPEN) return;
     const { last_seq } = this.#log;
     if (reader.sent >= last_seq) return;
+    const good = this.#keys.known(reader.caller.key, Date.now());
+    if (good === undefined) return this.#ask(reader.caller.key);
+    if (!good) return this.#turnOut(socket);
     if (reader.sent > reader.acked && last_seq - reader.log_seq_at_ack > this.#limits.unacked_events_max) {
       return close(socket, CLOSE_SLOW_READER, "slow_reader: acknowledge, then resume");
     }
@@ -118,6 +125,30 @@ export class SessionReaders {
       }
     }
     write(socket, reader);
+  }
+
+  /** Closes the sockets whose key is no longer good. */
+  async watchKeys(): Promise<void> {
+    for (const socket of this.#ctx.getWebSockets()) {
+      if (!(await this.#keys.isGood(readerOf(socket).caller.key, Date.now()))) this.#turnOut(socket);
+    }
+  }
+
+  /** Nothing is told before the key was looked at; whoever reads with it goes on then. */
+  #ask(key: string): void {
+    if (this.#asking.has(key)) return;
+    this.#asking.add(key);
+    this.#ctx.waitUntil(
+      this.#keys.isGood(key, Date.now()).then(() => {
+        this.#asking.delete(key);
+        this.look();
+      }),
+    );
+  }
+
+  #turnOut(socket: WebSocket): void {
+    this.refuse(socket, failure("revoked_key"));
+    close(socket, CLOSE_REVOKED_KEY, "revoked_key");
   }
 
   #mayBeSent(reader: Reader): boolean {

@@ -23,6 +23,8 @@ export type SessionIdentity = {
   readonly config_hash: string;
   readonly config: FunctionConfig;
   readonly created_at_ms: number;
+  /** The hash of what was asked for, which tells a repeated Idempotency-Key from a reused one. Older sessions have none. */
+  readonly request?: string;
 };
 
 const SCHEMA = [

@@ -41,11 +41,17 @@ test("created, read, and its log paged", async () => {
   expect(page).toEqual({ events: [], seq: 0 });
 });
 
-test("the same Idempotency-Key is the same session; for another function it is refused", async () => {
+test("the same Idempotency-Key is the same session; for another function or version it is refused", async () => {
   const headers = { "idempotency-key": crypto.randomUUID() };
   const first = await create(a.all, headers);
   const second = await create(a.all, headers);
   expect(second.session).toBe(first.session);
+  // Another deploy in between changes nothing; asking for a version is another request.
+  await deploy("talk", "async () => 'anew'");
+  const repeated = await request("POST", "/v1/sessions", { key: a.all, body: { function: "talk" }, headers });
+  expect(await repeated.json()).toMatchObject({ session: first.session, version: first.version });
+  const versioned = await request("POST", "/v1/sessions", { key: a.all, body: { function: "talk", version: first.version }, headers });
+  expect(await problem(versioned)).toMatchObject({ status: 422, code: "idempotency_mismatch" });
   await deploy("other", "async () => 1");
   const mismatch = await request("POST", "/v1/sessions", { key: a.all, body: { function: "other" }, headers });
   expect(await problem(mismatch)).toMatchObject({ status: 422, code: "idempotency_mismatch" });
@@ -190,6 +196,20 @@ test("an expired ticket is refused", async () => {
     .sign(new TextEncoder().encode(bindings.MILLRACE_CELL_SECRET));
   const answer = await request("GET", path(session, `/connect?ticket=${ticket}`), { headers: UPGRADE });
   expect(answer.status).toBe(401);
+});
+
+test("the ticket of a key that was revoked is refused", async () => {
+  const { session } = await create();
+  const made = await (
+    await request("POST", "/v1/keys", { key: a.all, body: { name: "short", scopes: ["invoke"] } })
+  ).json<{
+    key: string;
+    secret: string;
+  }>();
+  const ticket = await ticketOf(session, made.secret);
+  expect((await request("DELETE", `/v1/keys/${made.key}`, { key: a.all })).status).toBe(204);
+  const answer = await request("GET", path(session, `/connect?ticket=${ticket}`), { headers: UPGRADE });
+  expect(await problem(answer)).toMatchObject({ status: 401, code: "revoked_key" });
 });
 
 test("each socket beyond the limit of a session is refused with 429", async () => {

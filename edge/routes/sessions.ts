@@ -5,6 +5,7 @@
 import { Hono } from "hono";
 import type { z } from "zod";
 import { failure } from "../../schema/core/errors.ts";
+import { hashParts } from "../../schema/core/hash.ts";
 import { deriveId, ID_PATTERN, randomId, type SessionId } from "../../schema/core/ids.ts";
 import {
   sessionCreate,
@@ -12,6 +13,8 @@ import {
   type sessionLogList,
   type ticket as ticketSchema,
 } from "../../schema/core/wire/http.ts";
+import { findKey } from "../../schema/db/queries/keys/find-key.ts";
+import { withDatabase } from "../database.ts";
 import { claimsOf, mayNot, type Caller } from "../door.ts";
 import { resolveFunction } from "../functions.ts";
 import { callerWith, failureResponse, instant, jsonBody, Refusal, refuse, type App, type Ctx } from "../http.ts";
@@ -23,7 +26,7 @@ export const sessions = new Hono<App>();
 
 const IDEMPOTENCY_KEY_PATTERN = /^[\x21-\x7e]{1,255}$/;
 
-/** With an Idempotency-Key, the same key and function are the same session, however often it is sent. */
+/** With an Idempotency-Key, the same key and body are the same session, however often it is sent, whatever was deployed meanwhile. */
 sessions.post("/v1/sessions", async (c) => {
   const { tenant, project } = await callerWith(c, "invoke");
   const body = await jsonBody(c, sessionCreate);
@@ -37,7 +40,8 @@ sessions.post("/v1/sessions", async (c) => {
     idempotency_key === undefined
       ? randomId("session", crypto.getRandomValues(new Uint8Array(16)))
       : deriveId("session", tenant, project, idempotency_key);
-  const created = await objectOf(c, tenant, session).create({
+  const asked = hashParts("session", found.function, body.version ?? "");
+  const { identity } = await objectOf(c, tenant, session).create({
     session,
     tenant,
     project,
@@ -48,9 +52,12 @@ sessions.post("/v1/sessions", async (c) => {
     config_hash: found.config_hash,
     config: found.config,
     created_at_ms: Date.now(),
+    request: asked,
   });
-  if (created.identity.function !== found.function) refuse("idempotency_mismatch");
-  return c.json(sessionBody(c, created.identity), 201, { location: `/v1/sessions/${session}` });
+  // A session of before requests were kept is known by its function alone.
+  const matches = identity.request === undefined ? identity.function === found.function : identity.request === asked;
+  if (!matches) refuse("idempotency_mismatch");
+  return c.json(sessionBody(c, identity), 201, { location: `/v1/sessions/${session}` });
 });
 
 sessions.get("/v1/sessions/:session", async (c) => {
@@ -107,6 +114,9 @@ async function callerOfSocket(c: Ctx): Promise<Caller> {
   if (!read.ok) throw new Refusal(read.error);
   const missing = mayNot(read.caller, "invoke");
   if (missing) throw new Refusal(missing);
+  // A ticket is worth what its key is worth now.
+  const record = await withDatabase(c.env.DB, (sql) => findKey(sql, read.caller.key));
+  if (!record || record.revoked || record.expired) refuse("revoked_key");
   return read.caller;
 }
 

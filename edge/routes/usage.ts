@@ -1,6 +1,7 @@
 /** The usage report: what was used, by up to two keys, and, at its foot, that all of it adds up to what was provisioned (I1). */
 import { Hono } from "hono";
 import { failure } from "../../schema/core/errors.ts";
+import { ID_PATTERN } from "../../schema/core/ids.ts";
 import type { Currency } from "../../schema/core/money.ts";
 import { buildUsageReport, reportPeriod, USAGE_GROUPS_MAX } from "../../schema/core/rating/report.ts";
 import { nanosFromMs } from "../../schema/core/time.ts";
@@ -33,7 +34,8 @@ usage.get("/v1/usage", async (c) => {
   const from_ms = instantOf(c, "from", to_ms - 30 * DAY_MS);
   if (from_ms >= to_ms || to_ms - from_ms > PERIOD_MS_MAX) refuse("invalid_request", "from: lies before to, at most 400 days", "from");
   const { from, to } = reportPeriod(nanosFromMs(from_ms), nanosFromMs(to_ms));
-  const { run, session } = c.req.query();
+  const run = idOf(c, "run");
+  const session = idOf(c, "session");
   const query = { tenant, from, to, group_by, currency: CURRENCY, run, session };
   // What was just settled must be in it: only the past may come from the cache.
   const past = !settled && to_ms < now_ms - DAY_MS;
@@ -75,6 +77,12 @@ function groupsOf(text: string | undefined): UsageGroup[] {
   const groups = [...new Set(names)] as UsageGroup[];
   if (groups.length > USAGE_GROUPS_MAX) refuse("invalid_request", `group_by: at most ${USAGE_GROUPS_MAX}`, "group_by");
   return groups;
+}
+
+function idOf(c: Ctx, name: "run" | "session"): string | undefined {
+  const text = c.req.query(name);
+  if (text === undefined || text === "") return undefined;
+  return ID_PATTERN.test(text) ? text : refuse("invalid_request", `${name}: the id of a ${name}`, name);
 }
 
 /** RFC 3339, or a day. */

@@ -31,6 +31,7 @@ import { Children } from "./children.ts";
 import type { Execution, ExecutionFact, ExecutionOptions, Outcome } from "./execution.ts";
 import { HandOver } from "./hand-over.ts";
 import { isolateFailure, runInIsolate } from "./isolate.ts";
+import { depthOf, JSON_DEPTH_MAX } from "./json-depth.ts";
 import { memoryFor } from "./memory-scope.ts";
 import { toNdjson } from "./ndjson.ts";
 import { objectLimits } from "./object-limits.ts";
@@ -40,6 +41,8 @@ import { createExecutionTables } from "./tables.ts";
 
 /** Lines and events that one execution may place; beyond it an event is `too_many_steps` and a line is only counted. */
 const JOURNAL_PLACES_MAX = 100_000;
+/** What a guest says of its own failure: the rest is cut off. */
+const DETAIL_CHARS_MAX = 4_000;
 /** A model call lives at most this long; the run's own deadline may be nearer. */
 const CALL_MS_MAX = 900_000;
 
@@ -149,11 +152,17 @@ class Engine implements Execution {
         error: failure("result_not_serializable", `The output is ${bytes} bytes; the limit is ${RESULT_BYTES_MAX}.`),
       };
     }
+    // The envelope is one level of its own.
+    if (depthOf(answer) > JSON_DEPTH_MAX + 1) {
+      return { status: "failed", error: failure("result_not_serializable", `The output is nested deeper than ${JSON_DEPTH_MAX}.`) };
+    }
     const result = JSON.parse(answer) as GuestResult;
-    if (result.ok) return { status: "done", output: result.output };
-    if (result.kind === "not_serializable") return { status: "failed", error: failure("result_not_serializable", result.detail) };
+    if (result.ok) return { status: "done", output: result.output ?? null };
+    // The harness sends text; a guest that answers in its place may send anything.
+    const detail = typeof result.detail === "string" ? result.detail.slice(0, DETAIL_CHARS_MAX) : undefined;
+    if (result.kind === "not_serializable") return { status: "failed", error: failure("result_not_serializable", detail) };
     const passed_on = result.code !== undefined && result.code in ERRORS && this.#codes_given.has(result.code);
-    return { status: "failed", error: failure(passed_on ? (result.code as ErrorCode) : "function_threw", result.detail) };
+    return { status: "failed", error: failure(passed_on ? (result.code as ErrorCode) : "function_threw", detail) };
   }
 
   // --- what the guest asks ---
