@@ -275,3 +275,29 @@ test("the rows that a run leaves are those of its format", async () => {
   ]);
   expect(rows["execution_frames"]).toEqual([]);
 });
+
+test("a stream of events ends when its reader's key is revoked; the run goes on", async () => {
+  await deploy("long", "async (ctx) => (await ctx.ai.chat(ctx.input)).usage.completion_tokens");
+  const made = await (
+    await request("POST", "/v1/keys", { key: a.all, body: { name: "reader", scopes: ["invoke"] } })
+  ).json<{
+    key: string;
+    secret: string;
+  }>();
+  const owner = await stream("long", words(150, { interval_ms: 40 }));
+  let ended: string[] | undefined;
+  let last: string | undefined;
+  let reading: Promise<void> | undefined;
+  for await (const event of sse(owner)) {
+    last = event.event;
+    if (event.event === "run.started") {
+      const read = await request("GET", `/v1/runs/${String(event.data["run"])}/events`, { key: made.secret });
+      reading = events(read).then((all) => void (ended = all.map((one) => one.event)));
+      await request("DELETE", `/v1/keys/${made.key}`, { key: a.all });
+    }
+    if (event.event === "run.done") expect(ended).toBeDefined();
+  }
+  await reading;
+  expect(last).toBe("run.done");
+  expect(ended).not.toContain("run.done");
+});

@@ -371,7 +371,7 @@ test("a key that is revoked while a turn is silent is found by the alarm", async
   const owner = await connect(stub, 0);
   const revoked = await connect(stub, 0, { ...CALLER, key });
   owner.say(message(script({ words: 1, hang: true })));
-  await revoked.until("the turn", ({ events }) => events.some(({ type }) => type === "delta"));
+  await revoked.until("the turn", ({ events }) => events.some(({ type }) => type === "turn.started"));
   await revokeKey(sql, { tenant: TENANT, project: PROJECT, key });
   await revoked.until("the close", ({ closed }) => closed);
   expect(revoked.closed?.code).toBe(4003);

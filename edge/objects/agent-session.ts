@@ -22,7 +22,14 @@ import { objectLimits } from "../runtime/object-limits.ts";
 import { forgetExecution } from "../runtime/tables.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
-import { KEYS_WATCH_MS, SESSION_FRAMES_WAITING_MAX, SESSION_PAGE_EVENTS, SESSION_SOCKETS_MAX, TURN_WATCH_MS } from "./session-limits.ts";
+import {
+  KEYS_WATCH_MS,
+  SESSION_FRAME_COST_BYTES,
+  SESSION_FRAMES_WAITING_BYTES_MAX,
+  SESSION_PAGE_EVENTS,
+  SESSION_SOCKETS_MAX,
+  TURN_WATCH_MS,
+} from "./session-limits.ts";
 import { CLOSE_REVOKED_KEY, SessionKeys } from "./session-keys.ts";
 import { SessionLines, type SessionLinesPage } from "./session-lines.ts";
 import { SessionLog } from "./session-log.ts";
@@ -58,7 +65,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   #parts: Parts | undefined;
   readonly #keys: SessionKeys;
   /** By socket id: the end of the line of its frames that are being handled. */
-  readonly #lines = new Map<string, { waiting: number; last: Promise<void> }>();
+  readonly #lines = new Map<string, { waiting_bytes: number; last: Promise<void> }>();
   #gateway: { readonly key: string; readonly client: GatewayClient } | undefined;
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -133,17 +140,20 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
       case "refused":
         return parts.readers.refuse(socket, read.error, read.id);
       case "frame":
-        return this.#inOrder(socket, () => this.#handle(parts, socket, read.frame));
+        return this.#inOrder(socket, typeof data === "string" ? data.length : data.byteLength, () =>
+          this.#handle(parts, socket, read.frame),
+        );
     }
   }
 
   /** The frames of a socket one after the other, as they came: one that waits for the database is not overtaken. */
-  async #inOrder(socket: WebSocket, work: () => Promise<void>): Promise<void> {
+  async #inOrder(socket: WebSocket, frame_bytes: number, work: () => Promise<void>): Promise<void> {
     const { socket_id } = readerOf(socket);
-    const line = this.#lines.get(socket_id) ?? { waiting: 0, last: Promise.resolve() };
-    if (line.waiting >= SESSION_FRAMES_WAITING_MAX) return close(socket, 1013, "too many frames at once");
+    const line = this.#lines.get(socket_id) ?? { waiting_bytes: 0, last: Promise.resolve() };
+    const bytes = frame_bytes + SESSION_FRAME_COST_BYTES;
+    if (line.waiting_bytes + bytes > SESSION_FRAMES_WAITING_BYTES_MAX) return close(socket, 1013, "too many frames at once");
     this.#lines.set(socket_id, line);
-    line.waiting += 1;
+    line.waiting_bytes += bytes;
     const mine = line.last.then(async () => {
       if (socket.readyState === WebSocket.OPEN) await work();
     });
@@ -151,8 +161,8 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     try {
       await mine;
     } finally {
-      line.waiting -= 1;
-      if (line.waiting === 0) this.#lines.delete(socket_id);
+      line.waiting_bytes -= bytes;
+      if (line.waiting_bytes === 0) this.#lines.delete(socket_id);
     }
   }
 

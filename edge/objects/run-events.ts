@@ -3,6 +3,7 @@
  * durable (I4), sends them, and asks again when the run has moved on; a slow reader costs one batch of memory.
  */
 import type { RunLog } from "./run-log.ts";
+import type { SessionKeys } from "./session-keys.ts";
 
 /** Readers of one run at once: a further one is refused with `rate_limited`. */
 export const RUN_READERS_MAX = 64;
@@ -13,12 +14,14 @@ const HEARTBEAT_MS = 15_000;
 export class RunReaders {
   readonly #storage: DurableObjectStorage;
   readonly #log: RunLog;
+  readonly #keys: SessionKeys;
   readonly #wake = new Set<() => void>();
   #count = 0;
 
-  constructor(storage: DurableObjectStorage, log: RunLog) {
+  constructor(storage: DurableObjectStorage, log: RunLog, keys: SessionKeys) {
     this.#storage = storage;
     this.#log = log;
+    this.#keys = keys;
   }
 
   get full(): boolean {
@@ -32,7 +35,8 @@ export class RunReaders {
     for (const resolve of waiting) resolve();
   }
 
-  stream(after: number): ReadableStream<Uint8Array> {
+  /** Ends early, at the next events or heartbeat, once the reader's key is no longer good. */
+  stream(key: string, after: number): ReadableStream<Uint8Array> {
     const encoder = new TextEncoder();
     let seq = after;
     let last = false;
@@ -51,6 +55,11 @@ export class RunReaders {
           return;
         }
         for (;;) {
+          if (!(await this.#keys.isGood(key, Date.now()))) {
+            leave();
+            controller.close();
+            return;
+          }
           const rows = this.#log.eventsAfter(seq, BATCH);
           if (rows.length === 0) {
             if (this.#log.read().outcome !== undefined) {

@@ -45,6 +45,8 @@ export type LogLine = {
 
 /** Whose run it is. */
 export type Owner = { readonly tenant: string; readonly project: string };
+/** Who reads for as long as a run lasts: the key is looked at again. */
+export type EventsReader = Owner & { readonly key: string };
 
 /** The Run object's RPC methods. Every question carries who asks: another tenant's or project's run is not there (I10). */
 export type RunObject = ExecutionHost & {
@@ -53,7 +55,7 @@ export type RunObject = ExecutionHost & {
   /** Resolves when the run is over. */
   finished(owner: Owner): Promise<RunView | null>;
   /** Server-sent events with seq > `after`, to the run's end. */
-  events(owner: Owner, after: number): Promise<ReadableStream<Uint8Array> | null>;
+  events(reader: EventsReader, after: number): Promise<ReadableStream<Uint8Array> | null>;
   logs(owner: Owner): Promise<{ lines: LogLine[]; dropped: number } | null>;
   cancel(owner: Owner, reason: string): Promise<RunView | null>;
   /** From a parent that is over. */

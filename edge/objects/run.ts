@@ -22,7 +22,8 @@ import { relayedLink } from "../runtime/relayed-link.ts";
 import { RunDebts } from "./run-debts.ts";
 import { RunReaders } from "./run-events.ts";
 import { RUN_EVENTS_MAX, RunLog, viewOf, type StoredRun } from "./run-log.ts";
-import type { LogLine, Owner, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
+import type { EventsReader, LogLine, Owner, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
+import { SessionKeys } from "./session-keys.ts";
 
 /** How long a stopped run stays unnoticed at most. */
 const WATCH_MS = 30_000;
@@ -44,7 +45,7 @@ export class Run extends DurableObject<Env> implements RunObject {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#log = new RunLog(ctx.storage.sql);
-    this.#readers = new RunReaders(ctx.storage, this.#log);
+    this.#readers = new RunReaders(ctx.storage, this.#log, new SessionKeys(env.DB, objectLimits(ctx).connections));
     this.#debts = new RunDebts(ctx.storage.sql, env, objectLimits(ctx));
   }
 
@@ -83,10 +84,10 @@ export class Run extends DurableObject<Env> implements RunObject {
     }
   }
 
-  async events(owner: Owner, after: number): Promise<ReadableStream<Uint8Array> | null> {
-    if (!this.#visible(owner) || this.#readers.full) return null;
+  async events(reader: EventsReader, after: number): Promise<ReadableStream<Uint8Array> | null> {
+    if (!this.#visible(reader) || this.#readers.full) return null;
     this.#ensureLive();
-    return this.#readers.stream(after);
+    return this.#readers.stream(reader.key, after);
   }
 
   async logs(owner: Owner): Promise<{ lines: LogLine[]; dropped: number } | null> {

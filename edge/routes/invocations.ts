@@ -60,7 +60,7 @@ invocations.post("/v1/functions/:name/invocations", async (c) => {
     return c.json(runBody(started.view), 202, { location, "preference-applied": "respond-async" });
   }
   if (/text\/event-stream/i.test(c.req.header("accept") ?? "")) {
-    const stream = await object.events(owner, 0);
+    const stream = await object.events({ ...owner, key }, 0);
     return stream ? sseResponse(stream, { location }) : failureResponse(c, failure("rate_limited", "The run has too many readers."));
   }
   if (started.type === "attached" && !started.outcome) {

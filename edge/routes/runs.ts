@@ -15,10 +15,10 @@ runs.get("/v1/runs/:run", async (c) => {
 });
 
 runs.get("/v1/runs/:run/events", async (c) => {
-  const { object, owner } = await reach(c);
+  const { object, owner, key } = await reach(c);
   const after = lastEventId(c);
   known(await object.view(owner));
-  const stream = await object.events(owner, after);
+  const stream = await object.events({ ...owner, key }, after);
   return stream ? sseResponse(stream) : failureResponse(c, failure("rate_limited", "The run has too many readers."));
 });
 
@@ -37,11 +37,11 @@ runs.post("/v1/runs/:run/cancel", async (c) => {
   return c.json(runBody(known(await object.cancel(owner, "cancelled by the client"))));
 });
 
-async function reach(c: Ctx): Promise<{ object: RunObject; owner: Owner; run: string }> {
-  const { tenant, project } = await callerWith(c, "invoke");
+async function reach(c: Ctx): Promise<{ object: RunObject; owner: Owner; key: string; run: string }> {
+  const { tenant, project, key } = await callerWith(c, "invoke");
   const run = c.req.param("run") ?? "";
   if (!run.startsWith("run_") || !ID_PATTERN.test(run)) refuse("run_not_found");
-  return { object: c.env.RUNS.getByName(run) as unknown as RunObject, owner: { tenant, project }, run };
+  return { object: c.env.RUNS.getByName(run) as unknown as RunObject, owner: { tenant, project }, key, run };
 }
 
 function known<T>(found: T | null): T {
