@@ -41,6 +41,19 @@ test("100 functions at once: all complete, over one link, and no object exceeds 
   expect(root.connections).toBe(PENDING_CONNECTIONS_MAX - 1);
 });
 
+test("250 called functions at once, and a bystander: nobody is refused for a full database", async () => {
+  await deploy("tiny", "async (ctx) => ctx.input.i");
+  await deploy("crowd", "async (ctx) => ctx.fanout([...Array(250).keys()], (i, branch) => branch.call('tiny', { i }))");
+  const crowd = output("crowd");
+  let over = false;
+  void crowd.finally(() => (over = true)).catch(() => undefined);
+  const statuses = new Set<number>();
+  do statuses.add((await request("GET", "/v1/functions", { key: a.all })).status);
+  while (!over);
+  expect(await crowd).toEqual(Array.from({ length: 250 }, (_, i) => i));
+  expect([...statuses]).toEqual([200]);
+});
+
 test("100 model calls of one function at once", async () => {
   await deploy(
     "wide",

@@ -10,6 +10,8 @@ import type { ObjectLimits } from "../runtime/object-limits.ts";
 import type { StoredRun } from "./run-log.ts";
 import { UsageOutbox } from "./usage-outbox.ts";
 
+/** A called run ships its usage within this time, at a moment by chance: a fan-out ends in one burst, Postgres is not to meet it as one. */
+const CHILD_USAGE_DELAY_MS_MAX = 3_000;
 const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 300_000;
 /** A parent that cannot be told so often is not there any more: with the longest delay this is about two days. */
@@ -36,7 +38,9 @@ export class RunDebts {
   /** In the transaction of `finish`. */
   incur(run: StoredRun, now_ms: number): void {
     this.#usage.add(usageOf(run, now_ms));
-    if (run.spec.parent) this.#sql.exec("INSERT INTO parent_untold VALUES (1, 0, ?)", now_ms);
+    if (!run.spec.parent) return;
+    this.#usage.notBefore(now_ms + Math.ceil(Math.random() * CHILD_USAGE_DELAY_MS_MAX));
+    this.#sql.exec("INSERT INTO parent_untold VALUES (1, 0, ?)", now_ms);
   }
 
   /** Pays what is due. Never rejects. */

@@ -25,6 +25,11 @@ export class UsageOutbox {
     sql.exec("CREATE TABLE IF NOT EXISTS usage_outbox (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, event TEXT NOT NULL)");
   }
 
+  /** What is there, and comes, is not shipped before; forgotten with the object's memory, which costs nothing but the delay. */
+  notBefore(at_ms: number): void {
+    this.#next_at_ms = Math.max(this.#next_at_ms, at_ms);
+  }
+
   /** Inside a transaction. */
   add(events: readonly UsageEvent[]): void {
     for (const event of events) {
