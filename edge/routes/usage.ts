@@ -81,7 +81,7 @@ function groupsOf(text: string | undefined): UsageGroup[] {
 
 function idOf(c: Ctx, name: "run" | "session"): string | undefined {
   const text = c.req.query(name);
-  if (text === undefined || text === "") return undefined;
+  if (text === undefined) return undefined;
   return ID_PATTERN.test(text) ? text : refuse("invalid_request", `${name}: the id of a ${name}`, name);
 }
 
