@@ -206,6 +206,7 @@ describe("addresses", () => {
     expect(answer.headers.get("allow")).toBe("POST, GET, OPTIONS");
     await expectProblem(answer, "method_not_allowed");
     await expectOpenAIError(await request("GET", "/v1/chat/completions", { key: a.all }), 405, "method_not_allowed");
+    await expectOpenAIError(await request("POST", "/v1/embeddings", { key: a.all, body: {} }), 404, "not_found");
     await expectOpenAIError(await request("GET", "/v1/chat/completions/more", { key: a.all }), 404, "not_found");
     await expectProblem(await request("GET", "/v1/runs/run_none", { key: a.all }), "run_not_found");
     await expectProblem(await invoke("nobody-deployed-this"), "function_not_found");
@@ -260,6 +261,9 @@ describe("the usage report", () => {
     "from=2026-02-01&to=2026-01-01",
     "from=1970-01-01&to=9999-12-31",
     "to=-1",
+    "run=%00",
+    "run=",
+    "session=%F0%9F%90%9F",
   ])("refuses %s", async (query) => {
     expect((await problem(request("GET", `/v1/usage?${query}`, { key: a.all }))).code).toBe("invalid_request");
   });

@@ -30,16 +30,15 @@ export const refuse = (code: ErrorCode, detail?: string, param?: string): never 
   throw new Refusal(failure(code, detail, param));
 };
 
-const OPENAI_PATHS = /^\/v1\/(chat\/completions|completions|models)(\/|$)/;
+const OPENAI_PATHS =
+  /^\/v1\/(chat\/completions|completions|models|embeddings|responses|moderations|images|audio|files|batches|fine_tuning)(\/|$)/;
 export const isOpenAIPath = (path: string): boolean => OPENAI_PATHS.test(path);
 
 const RETRY_AFTER_S = 1;
 
 export function failureResponse(c: Ctx, error: Failure, headers: Readonly<Record<string, string>> = {}, more: object = {}): Response {
-  const entry = ERRORS[error.code];
   const openai = isOpenAIPath(c.req.path);
-  // Workers refuse 499, which no standard knows: the client that cancelled is told by 408.
-  const status = entry.status === 499 ? 408 : entry.status;
+  const { status } = ERRORS[error.code];
   const body = openai ? toOpenAIError(error) : { ...toProblem(error, c.get("request_id")), ...more };
   return new Response(JSON.stringify(body), {
     status,

@@ -109,6 +109,15 @@ describe("from deploy to result", () => {
     expect(Object.values((await peerState()).calls).some((call) => call.cancelled !== null)).toBe(true);
   });
 
+  test("asked for after its cancel: the status sent is the problem's own", async () => {
+    await deploy("waits-long", "() => new Promise((resolve) => setTimeout(resolve, 10_000))");
+    const headers = { "idempotency-key": crypto.randomUUID() };
+    const { run } = (await (await invoke("waits-long", null, { headers: { ...headers, prefer: "respond-async" } })).json()) as RunBody;
+    expect((await request("POST", `/v1/runs/${run}/cancel`, { key: a.all })).status).toBe(200);
+    const answer = await invoke("waits-long", null, { headers });
+    expect([answer.status, await problem(answer)]).toEqual([499, expect.objectContaining({ status: 499, code: "cancelled" })]);
+  });
+
   test("what a model refuses is the run's error, unless the function catches it", async () => {
     await deploy(
       "refused",
