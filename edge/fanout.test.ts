@@ -45,11 +45,11 @@ test("250 called functions at once, and a bystander: nobody is refused for a ful
   await deploy("tiny", "async (ctx) => ctx.input.i");
   await deploy("crowd", "async (ctx) => ctx.fanout([...Array(250).keys()], (i, branch) => branch.call('tiny', { i }))");
   const crowd = output("crowd");
-  let over = false;
-  void crowd.finally(() => (over = true)).catch(() => undefined);
+  const crowd_state = { over: false };
+  void crowd.finally(() => (crowd_state.over = true)).catch(() => undefined);
   const statuses = new Set<number>();
   do statuses.add((await request("GET", "/v1/functions", { key: a.all })).status);
-  while (!over);
+  while (!crowd_state.over);
   expect(await crowd).toEqual(Array.from({ length: 250 }, (_, i) => i));
   expect([...statuses]).toEqual([200]);
 });
