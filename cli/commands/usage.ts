@@ -55,9 +55,9 @@ export function usageText(report: UsageReport): string {
   ].join("\n");
 }
 
-/** Every nanosecond is accounted for, and every call has its tokens. */
-export const reconciles = (report: UsageReport): boolean =>
-  report.reconciliation.difference_gpu_ns === "0" && report.reconciliation.calls_without_usage === 0;
+/** Every nanosecond is accounted for, every call has its tokens, and every row that was written is there. */
+export const reconciles = ({ reconciliation: r }: UsageReport): boolean =>
+  r.difference_gpu_ns === "0" && r.calls_without_usage === 0 && Object.keys(r.usage_rows_missing ?? {}).length === 0;
 
 export function reconciliationText(report: UsageReport): string {
   const r = report.reconciliation;
@@ -69,5 +69,11 @@ export function reconciliationText(report: UsageReport): string {
     `GPU-seconds of all cells, ${r.from} to ${r.through}: ${centres}`,
     `metered ${grouped(r.metered_gpu_ns)} ns ${equal ? "=" : "≠"} provisioned ${grouped(r.provisioned_gpu_ns)} ns; difference ${grouped(r.difference_gpu_ns)} ns`,
     `${r.calls} calls, ${r.calls_without_usage} without their usage row`,
+    `${grouped(r.usage_rows ?? "0")} usage rows written, ${missingText(r.usage_rows_missing ?? {})}`,
   ].join("\n");
+}
+
+function missingText(missing: NonNullable<UsageReport["reconciliation"]["usage_rows_missing"]>): string {
+  const kinds = Object.entries(missing).map(([kind, { rows, quantity }]) => `${kind} ${rows} (quantity ${grouped(quantity)})`);
+  return kinds.length === 0 ? "none missing" : `MISSING: ${kinds.join(", ")}`;
 }

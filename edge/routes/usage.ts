@@ -2,20 +2,15 @@
 import { Hono } from "hono";
 import { failure } from "../../schema/core/errors.ts";
 import { ID_PATTERN } from "../../schema/core/ids.ts";
-import type { Currency } from "../../schema/core/money.ts";
-import { buildUsageReport, reportPeriod, USAGE_GROUPS_MAX } from "../../schema/core/rating/report.ts";
+import { reportPeriod, USAGE_GROUPS_MAX } from "../../schema/core/rating/report.ts";
 import { nanosFromMs } from "../../schema/core/time.ts";
 import { USAGE_GROUPS, type UsageGroup } from "../../schema/core/wire/http.ts";
-import { listPrices } from "../../schema/db/queries/reports/list-prices.ts";
-import { reconcileCells } from "../../schema/db/queries/reports/reconcile-cells.ts";
-import { sumEdgeUsage } from "../../schema/db/queries/reports/sum-edge-usage.ts";
-import { sumUsage } from "../../schema/db/queries/reports/sum-usage.ts";
+import { readUsageReport } from "../../schema/db/usage-report.ts";
 import { withDatabase } from "../database.ts";
 import { claimsOf } from "../door.ts";
 import { signGatewayToken } from "../gateway-client-token.ts";
 import { callerWith, Refusal, refuse, type App, type Ctx } from "../http.ts";
 
-const CURRENCY: Currency = "EUR";
 const DAY_MS = 86_400_000;
 /** A longer report is several: beyond it `invalid_request`. */
 const PERIOD_MS_MAX = 400 * DAY_MS;
@@ -36,21 +31,10 @@ usage.get("/v1/usage", async (c) => {
   const { from, to } = reportPeriod(nanosFromMs(from_ms), nanosFromMs(to_ms));
   const run = idOf(c, "run");
   const session = idOf(c, "session");
-  const query = { tenant, from, to, group_by, currency: CURRENCY, run, session };
+  const query = { tenant, from, to, group_by, run, session };
   // What was just settled must be in it: only the past may come from the cache.
   const past = !settled && to_ms < now_ms - DAY_MS;
-  const report = await withDatabase(past ? c.env.DB_CACHED : c.env.DB, async (sql) =>
-    buildUsageReport({
-      from,
-      to,
-      group_by,
-      currency: CURRENCY,
-      usage: await sumUsage(sql, query),
-      edge: await sumEdgeUsage(sql, query),
-      prices: await listPrices(sql, CURRENCY),
-      cells: await reconcileCells(sql, { from, to }),
-    }),
-  );
+  const report = await withDatabase(past ? c.env.DB_CACHED : c.env.DB, (sql) => readUsageReport(sql, query));
   return c.json(report, 200, { "cache-control": "no-store" });
 });
 

@@ -4,7 +4,7 @@ import { type FreshDatabase, freshDatabase } from "../../test/support/postgres.t
 import { BEGIN_NS, END_NS, sampleShipment } from "../../test/support/usage-events.ts";
 import { nanos } from "../core/time.ts";
 import type { UsageEvent } from "../core/wire/usage.ts";
-import { type Shipment, createPostgresLedger } from "./ledger.ts";
+import { type Shipment, createPostgresLedger, storeUsage } from "./ledger.ts";
 import { upsertGroups } from "./queries/nodes/upsert-groups.ts";
 import { reconcileCells } from "./queries/reports/reconcile-cells.ts";
 import { USAGE_ROWS_PER_STATEMENT_MAX } from "./queries/usage/insert-usage.ts";
@@ -187,12 +187,26 @@ describe("the reconciliation", () => {
     });
   });
 
-  test("each usage row, deleted by an administrator, shows: GPU time by its exact amount, tokens by the call", async () => {
-    for (const event of sampleShipment(7).usage) {
+  test("each usage row, deleted by an administrator, shows: any by its kind, GPU time by its exact amount, tokens by the call", async () => {
+    const at = { from_ns: BEGIN_NS.toString(), to_ns: END_NS.toString() };
+    const edge: UsageEvent[] = [
+      { id: "use_request", source: "edge", kind: "edge_request", ...at, quantity: "1", tenant: "ten_a" },
+      { id: "use_wall", source: "edge", kind: "edge_wall", ...at, quantity: "0", tenant: "ten_a" },
+      { id: "use_session", source: "edge", kind: "session_time", ...at, quantity: "12345678901234567890", tenant: "ten_a" },
+    ];
+    await storeUsage(db.sql, edge);
+    // Written again, by a shipper that had no answer: counted once.
+    await storeUsage(db.sql, edge);
+    const written = (await read()).usage_rows;
+    for (const event of [...sampleShipment(7).usage, ...edge]) {
       const undo = new Error("undo");
       const seen = db.sql.begin(async (tx) => {
         await tx`set local session_replication_role = replica`;
         await tx`delete from usage where id = ${event.id}`;
+        const tenant = event.tenant ?? "ten_a";
+        const { reconciliation } = await readUsageReport(tx, { tenant, ...period, group_by: [] });
+        expect(reconciliation.usage_rows_missing).toEqual({ [event.kind]: { rows: "1", quantity: event.quantity } });
+        if (tenant === "ten_a") expect(reconciliation.usage_rows).toBe(written);
         const [cell] = await reconcileCells(tx, period);
         const metered = Object.values(cell!.metered_gpu_ns).reduce((a, b) => a + b, 0n);
         expect(cell!.provisioned_gpu_ns - metered).toBe(event.kind === "gpu_time" ? BigInt(event.quantity) : 0n);
@@ -201,7 +215,19 @@ describe("the reconciliation", () => {
       });
       await expect(seen).rejects.toBe(undo);
     }
-    expect(await read()).toMatchObject({ difference_gpu_ns: "0" });
+    expect(await read()).toMatchObject({ difference_gpu_ns: "0", usage_rows: written, usage_rows_missing: {} });
+  });
+
+  test("a usage row altered by an administrator shows as the quantity that is gone", async () => {
+    const undo = new Error("undo");
+    const seen = db.sql.begin(async (tx) => {
+      await tx`set local session_replication_role = replica`;
+      await tx`update usage set quantity = quantity - 5 where id = 'use_session'`;
+      const report = await readUsageReport(tx, { tenant: "ten_a", ...period, group_by: [] });
+      expect(report.reconciliation.usage_rows_missing).toEqual({ session_time: { rows: "0", quantity: "5" } });
+      throw undo;
+    });
+    await expect(seen).rejects.toBe(undo);
   });
 
   test("counts nothing after the watermark, and a provision only while it lasted", async () => {

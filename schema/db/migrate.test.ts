@@ -72,11 +72,14 @@ describe("append-only tables", () => {
   });
   afterAll(() => db.drop());
 
-  test.each(["usage", "usage_conflicts", "calls", "transfers", "prices", "function_versions"])("%s refuses change", async (table) => {
-    const refused = /append-only/;
-    await expect(db.sql.unsafe(`delete from ${table}`)).rejects.toThrow(refused);
-    await expect(db.sql.unsafe(`truncate ${table} cascade`)).rejects.toThrow(refused);
-  });
+  test.each(["usage", "usage_tallies", "usage_conflicts", "calls", "transfers", "prices", "function_versions"])(
+    "%s refuses change",
+    async (table) => {
+      const refused = /append-only/;
+      await expect(db.sql.unsafe(`delete from ${table}`)).rejects.toThrow(refused);
+      await expect(db.sql.unsafe(`truncate ${table} cascade`)).rejects.toThrow(refused);
+    },
+  );
 
   test("a price may not change, a provision may not be deleted", async () => {
     await expect(db.sql`update prices set note = 'cheaper'`).rejects.toThrow(/append-only/);

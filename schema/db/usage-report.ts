@@ -4,6 +4,7 @@ import { buildUsageReport, reportPeriod } from "../core/rating/report.ts";
 import type { Nanos } from "../core/time.ts";
 import type { UsageGroup, UsageReport } from "../core/wire/http.ts";
 import { listPrices } from "./queries/reports/list-prices.ts";
+import { missingUsage } from "./queries/reports/missing-usage.ts";
 import { reconcileCells } from "./queries/reports/reconcile-cells.ts";
 import { sumEdgeUsage } from "./queries/reports/sum-edge-usage.ts";
 import { sumUsage } from "./queries/reports/sum-usage.ts";
@@ -28,11 +29,12 @@ export async function readUsageReport(sql: Db, request: ReportRequest): Promise<
   const { group_by, currency = REPORT_CURRENCY } = request;
   const { from, to } = reportPeriod(request.from, request.to);
   const query = { ...request, from, to, currency };
-  const [usage, edge, prices, cells] = await Promise.all([
+  const [usage, edge, prices, cells, usage_rows] = await Promise.all([
     sumUsage(sql, query),
     sumEdgeUsage(sql, query),
     listPrices(sql, currency),
     reconcileCells(sql, { from, to }),
+    missingUsage(sql, { tenant: request.tenant, from, to }),
   ]);
-  return buildUsageReport({ from, to, group_by, currency, usage, prices, edge, cells });
+  return buildUsageReport({ from, to, group_by, currency, usage, prices, edge, cells, usage_rows });
 }

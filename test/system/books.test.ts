@@ -1,6 +1,8 @@
 /** The usage report: what a run used, and that metered = provisioned, unless something is wrong. */
+import type postgres from "postgres";
 import { expect, it } from "vitest";
 import { invoke } from "../../cli/commands/invoke.ts";
+import { DEFAULT_TENANT } from "../../schema/db/seed.ts";
 import { connection, settledUsage, withDatabase } from "../support/product.ts";
 
 it("reports each agent of a swarm's run, and reconciles to the nanosecond", async () => {
@@ -24,26 +26,36 @@ it("reports each agent of a swarm's run, and reconciles to the nanosecond", asyn
   expect(centres.toString()).toBe(report.reconciliation.metered_gpu_ns);
 });
 
-it("shows the difference when any one usage row is gone", async () => {
-  await settledUsage("agent");
+it("shows the difference when any one usage row is gone, whatever its kind", async () => {
+  const before = (await settledUsage("agent")).reconciliation;
+  expect(before.usage_rows_missing).toEqual({});
   await withDatabase(async (sql) => {
-    for (const which of ["first", "middle", "last"] as const) {
-      // The administrator's way past the append-only trigger, in a transaction that is rolled back after the look.
-      const [row] = await sql<{ tenant: string; source: string; id: string; quantity: string }[]>`
-        select tenant, source, id, quantity::text from usage where kind = 'gpu_time' and quantity <> 0 order by from_ns, id
-        offset (case ${which}::text when 'first' then 0 when 'middle' then (select count(*) / 2 from usage where kind = 'gpu_time' and quantity <> 0)
-          else (select count(*) - 1 from usage where kind = 'gpu_time' and quantity <> 0) end) limit 1`;
-      if (!row) throw new Error("no usage row");
-      const kept = await sql.begin(async (tx) => {
-        await tx`set local session_replication_role = replica`;
-        return tx`delete from usage where tenant = ${row.tenant} and source = ${row.source} and id = ${row.id} returning *`;
-      });
+    const rows = await sql<{ tenant: string; source: string; id: string; kind: string; quantity: string }[]>`
+      select distinct on (kind, half) tenant, source, id, kind, quantity::text
+      from (select *, ntile(2) over (partition by kind order by from_ns, id) as half from usage where tenant in ('-', ${DEFAULT_TENANT}::text)) as u
+      order by kind, half, quantity desc, id`;
+    expect([...new Set(rows.map((row) => row.kind))]).toEqual(expect.arrayContaining(["edge_request", "edge_wall", "gpu_time", "tokens"]));
+    for (const row of rows) {
+      const kept = await asAdministrator(
+        sql,
+        (tx) => tx`delete from usage where tenant = ${row.tenant} and source = ${row.source} and id = ${row.id} returning *`,
+      );
       expect(kept).toHaveLength(1);
-      // Without settling anew: the watermark stays where it was or moves on; either way exactly this row is missing.
-      const report = await settledUsage("agent");
-      expect(report.reconciliation.difference_gpu_ns).toBe(row.quantity);
-      await sql`insert into usage ${sql(kept as unknown as Record<string, unknown>[])}`;
-      expect((await settledUsage("agent")).reconciliation.difference_gpu_ns).toBe("0");
+      // Settled anew, so that the watermark moves on: exactly this row is missing.
+      const { reconciliation } = await settledUsage("agent");
+      expect(reconciliation.usage_rows_missing).toEqual({ [row.kind]: { rows: "1", quantity: row.quantity } });
+      expect(reconciliation.difference_gpu_ns).toBe(row.kind === "gpu_time" ? row.quantity : "0");
+      expect(reconciliation.calls_without_usage).toBe(row.kind === "tokens" ? 1 : 0);
+      await asAdministrator(sql, (tx) => tx`insert into usage ${tx(kept as unknown as Record<string, unknown>[])}`);
     }
+    const after = (await settledUsage("agent")).reconciliation;
+    expect(after).toMatchObject({ difference_gpu_ns: "0", calls_without_usage: 0, usage_rows_missing: {} });
   });
 });
+
+/** The way past the append-only trigger, and past the tally that a row is counted in when it is written. */
+const asAdministrator = <T>(sql: postgres.Sql, work: (tx: postgres.TransactionSql) => Promise<T>) =>
+  sql.begin(async (tx) => {
+    await tx`set local session_replication_role = replica`;
+    return work(tx);
+  });

@@ -79,6 +79,7 @@ describe("the report", () => {
       prices: EXAMPLE_PRICES,
       edge: { requests: 1n, wall_ns: 2n, session_ns: 3n, tool_calls: 4n },
       cells: [],
+      usage_rows: { written: 0n, missing: {} },
     });
 
   test("is what the wire schema says, its rows add up to its total exactly, in any order of its input (I6)", () => {

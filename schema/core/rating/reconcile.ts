@@ -1,6 +1,7 @@
 /**
  * The foot of every report (I1): what the node agents say was provisioned, against the sum of all usage rows. The two come from
- * different records, so the difference is 0 only if nothing was lost, doubled or deleted.
+ * different records, so the difference is 0 only if nothing was lost, doubled or deleted. What has no such counterpart (tokens,
+ * requests, wall time) is held against the calls, and every row of any kind against the tally made when it was written.
  */
 import { type Nanos, formatInstant, nanos } from "../time.ts";
 import type { UsageReport } from "../wire/http.ts";
@@ -18,7 +19,14 @@ export type CellReconciliation = {
   readonly calls_without_usage: number;
 };
 
-export function reconcile(from: Nanos, cells: readonly CellReconciliation[]): UsageReport["reconciliation"] {
+/** A tenant's usage rows, of every kind, against what was counted when they were written. */
+export type UsageRowCheck = {
+  readonly written: bigint;
+  /** By kind, where what is there differs from what was written: rows and quantity that are gone (negative: too many). */
+  readonly missing: Readonly<Record<string, { readonly rows: string; readonly quantity: string }>>;
+};
+
+export function reconcile(from: Nanos, cells: readonly CellReconciliation[], rows: UsageRowCheck): UsageReport["reconciliation"] {
   // A cell that was gone before the period has nothing in it, and does not hold the line back.
   const live = cells.filter((cell) => cell.through_ns > from);
   const through = live.reduce<bigint | null>((least, c) => (least === null || c.through_ns < least ? c.through_ns : least), null) ?? from;
@@ -45,5 +53,7 @@ export function reconcile(from: Nanos, cells: readonly CellReconciliation[]): Us
     by_cost_centre: Object.fromEntries(Object.entries(by_cost_centre).map(([centre, gpu_ns]) => [centre, gpu_ns.toString()])),
     calls,
     calls_without_usage,
+    usage_rows: rows.written.toString(),
+    usage_rows_missing: { ...rows.missing },
   };
 }

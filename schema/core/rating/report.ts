@@ -9,7 +9,7 @@ import { apportion } from "./apportion.ts";
 import { TOKENS_PER_PRICE, chargeNumerator } from "./charge.ts";
 import { NANOS_PER_HOUR, costNumerator } from "./cost.ts";
 import type { GpuPrice, PriceRow, TokenPrice } from "./prices.ts";
-import { type CellReconciliation, reconcile } from "./reconcile.ts";
+import { type CellReconciliation, type UsageRowCheck, reconcile } from "./reconcile.ts";
 
 export const USAGE_GROUPS_MAX = 2;
 
@@ -39,6 +39,7 @@ export type ReportInput = {
   readonly prices: readonly PriceRow[];
   readonly edge: EdgeUsage;
   readonly cells: readonly CellReconciliation[];
+  readonly usage_rows: UsageRowCheck;
 };
 
 /** A period in whole UTC minutes, outwards: no usage row crosses a minute, so none is half inside. */
@@ -117,7 +118,7 @@ export function buildUsageReport(input: ReportInput): UsageReport {
       session_ns: input.edge.session_ns.toString(),
       tool_calls: input.edge.tool_calls.toString(),
     },
-    reconciliation: reconcile(input.from, input.cells),
+    reconciliation: reconcile(input.from, input.cells, input.usage_rows),
     ...(unpriced.gpu_ns === 0n && unpriced.tokens === 0n
       ? {}
       : { unpriced: { gpu_ns: unpriced.gpu_ns.toString(), tokens: unpriced.tokens.toString() } }),

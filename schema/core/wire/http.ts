@@ -145,6 +145,11 @@ export const reconciliation = z.object({
   by_cost_centre: z.record(z.string(), z.string()).describe("calls, idle, unassigned, loading, waking, draining, lost"),
   calls: z.int().optional().describe("calls that ended in the period"),
   calls_without_usage: z.int().optional().describe("those of them whose tokens no usage row states; 0 unless a row is missing"),
+  usage_rows: z.string().optional().describe("usage rows of this tenant, and of none, that were ever written for the period"),
+  usage_rows_missing: z
+    .record(z.string(), z.object({ rows: z.string(), quantity: z.string() }))
+    .optional()
+    .describe("by kind, what was written and is no longer there; empty unless something was deleted or altered"),
 });
 export const usageReport = z.object({
   from: instant,
