@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { withDatabase } from "./database.ts";
 import { runInDurableObject } from "cloudflare:test";
 import type { Run } from "./objects/run.ts";
-import { a, b, bindings, deploy, events, invoke, output, request, type RunBody } from "./testing.ts";
+import { a, b, bindings, deploy, events, invoke, output, request, sibling, type RunBody } from "./testing.ts";
 
 const PAIRS = 20;
 const ROUNDS = 25;
@@ -91,20 +91,34 @@ test("`isolation: run` is an isolate for each run", async () => {
   expect([await output("fresh"), await output("fresh"), await output("fresh")]).toEqual([1, 1, 1]);
 });
 
-test("another tenant's run is not there", async () => {
-  await deploy("private", "() => 'mine'");
-  const { run } = (await (await invoke("private")).json()) as RunBody;
+test.each([
+  ["tenant", b],
+  ["project of the same tenant", sibling],
+])("another %s's run is not there: not to read, stream or cancel", async (_what, other) => {
+  await deploy("private", "() => new Promise((resolve) => setTimeout(resolve, 20_000))", { config: { timeout_ms: 20_000 } });
+  const { run } = (await (await invoke("private", null, { headers: { prefer: "respond-async" } })).json()) as RunBody;
   for (const [method, path] of [
     ["GET", ""],
     ["GET", "/events"],
     ["GET", "/logs"],
     ["POST", "/cancel"],
   ] as const) {
-    const answer = await request(method, `/v1/runs/${run}${path}`, { key: b.all });
+    const answer = await request(method, `/v1/runs/${run}${path}`, { key: other.all });
     expect([answer.status, (await answer.json<{ code: string }>()).code]).toEqual([404, "run_not_found"]);
   }
-  expect((await invoke("private", null, { key: b.all })).status).toBe(404);
-  expect(await (await request("GET", "/v1/functions", { key: b.all })).text()).not.toContain("private");
+  // The object itself refuses too: no door before it is what keeps them apart.
+  const object = bindings.RUNS.getByName(run);
+  const { tenant, project } = other;
+  expect(await object.events({ tenant, project, key: "key_x" }, 0)).toBeNull();
+  expect(await object.finished({ tenant, project })).toBeNull();
+  expect(await object.finished({ tenant: b.tenant, project: a.project })).toBeNull();
+  expect(await (await request("GET", `/v1/runs/${run}`, { key: a.all })).json()).toMatchObject({ status: "running" });
+  expect((await request("POST", `/v1/runs/${run}/cancel`, { key: a.all })).status).toBe(200);
+  expect((await invoke("private", null, { key: other.all })).status).toBe(404);
+  expect(await (await request("GET", "/v1/functions", { key: other.all })).text()).not.toContain("private");
+});
+
+test("an id that is no run's", async () => {
   for (const id of ["run_0", "nonsense", "run_%2e%2e%2f", "__proto__"])
     expect((await request("GET", `/v1/runs/${id}`, { key: a.all })).status).toBe(404);
 });

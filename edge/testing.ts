@@ -7,7 +7,8 @@ import type { Env } from "./env.ts";
 
 export const bindings = env as unknown as Env;
 const postgres_info: EdgePostgres = inject("edge_postgres");
-export const { a, b } = postgres_info;
+/** Two tenants, and another project of the first one's. */
+export const { a, b, sibling } = postgres_info;
 /** A site elsewhere, under two names. */
 export const origin: { readonly allowed: string; readonly other: string } = inject("origin");
 const worker = exports as unknown as { default: { fetch(request: Request): Promise<Response> } };

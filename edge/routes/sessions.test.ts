@@ -2,7 +2,7 @@
 import { SignJWT } from "jose";
 import { expect, test } from "vitest";
 import { SESSION_PROTOCOL, type SessionEvent, type SessionToClient } from "../../schema/core/wire/session.ts";
-import { a, b, bindings, deploy, problem, request } from "../testing.ts";
+import { a, b, bindings, deploy, problem, request, sibling } from "../testing.ts";
 
 type Session = { session: string; function: string; version: string; connect_url: string; created_at: string };
 const UPGRADE = { upgrade: "websocket", connection: "upgrade" };
@@ -184,6 +184,25 @@ test.each<[string, () => Promise<Response>, number, string]>([
   expect(answer.webSocket ?? null).toBeNull();
   expect(answer.status).toBe(status);
   expect(await problem(answer)).toMatchObject({ status, code });
+});
+
+test.each([
+  ["tenant", b],
+  ["project of the same tenant", sibling],
+])("another %s's session is not there, at any of its doors", async (_what, other) => {
+  const { session } = await create();
+  const doors: [string, string, Record<string, string>?][] = [
+    ["GET", ""],
+    ["GET", "/events"],
+    ["GET", "/logs"],
+    ["POST", "/tickets"],
+    ["GET", "/connect", UPGRADE],
+  ];
+  for (const [method, rest, headers = {}] of doors) {
+    const answer = await request(method, path(session, rest), { key: other.all, headers });
+    expect([rest, answer.status, answer.webSocket ?? null]).toEqual([rest, 404, null]);
+    expect(await problem(answer)).toMatchObject({ code: "session_not_found" });
+  }
 });
 
 test("an expired ticket is refused", async () => {

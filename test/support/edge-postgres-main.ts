@@ -1,6 +1,6 @@
 /**
  * A migrated Postgres with two tenants, as a process: prints what tests need as one line and lives until its standard input ends.
- * Tenant a has a key for each scope, and one for all; tenant b has one for all.
+ * Tenant a has a key for each scope, and one for all; tenant b has one for all, and so has `sibling`, another project of tenant a's.
  */
 import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
@@ -19,6 +19,7 @@ export type EdgePostgres = {
   readonly url: string;
   readonly a: { readonly tenant: string; readonly project: string; readonly all: string } & Readonly<Record<Scope, string>>;
   readonly b: { readonly tenant: string; readonly project: string; readonly all: string };
+  readonly sibling: { readonly tenant: string; readonly project: string; readonly all: string };
 };
 
 const dir = path.join(os.tmpdir(), `millrace-edge-postgres-${process.pid}-${randomBytes(4).toString("hex")}`);
@@ -27,9 +28,9 @@ await migrate(running.url);
 await seedDefaults(running.url);
 const sql = postgres(running.url, { max: 1, onnotice: () => {} });
 
-async function tenant(name: string): Promise<{ tenant: string; project: string }> {
-  const of = { tenant: `ten_${name}`, project: `prj_${name}` };
-  await ensureProject(sql, { ...of, tenant_name: name, project_name: name });
+async function tenant(name: string, project = name): Promise<{ tenant: string; project: string }> {
+  const of = { tenant: `ten_${name}`, project: `prj_${project}` };
+  await ensureProject(sql, { ...of, tenant_name: name, project_name: project });
   return of;
 }
 async function key(of: { tenant: string; project: string }, name: string, scopes: readonly Scope[]): Promise<string> {
@@ -40,12 +41,14 @@ async function key(of: { tenant: string; project: string }, name: string, scopes
 
 const a = await tenant("a");
 const b = await tenant("b");
+const sibling = await tenant("a", "sibling");
 const each: Record<string, string> = {};
 for (const scope of SCOPES) each[scope] = await key(a, scope, [scope]);
 const provided: EdgePostgres = {
   url: running.url,
   a: { ...a, all: await key(a, "all", SCOPES), ...(each as Record<Scope, string>) },
   b: { ...b, all: await key(b, "all", SCOPES) },
+  sibling: { ...sibling, all: await key(sibling, "all", SCOPES) },
 };
 await sql.end();
 
