@@ -1,7 +1,7 @@
 /** Called functions and fan-out: over one link, within the platform's limits on an object, in any depth and through any death. */
 import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { beforeAll, expect, test } from "vitest";
-import { ACTIVE_WORKERS_PER_OBJECT_MAX, PENDING_CONNECTIONS_MAX } from "../schema/core/wire/limits.ts";
+import { PENDING_CONNECTIONS_MAX } from "../schema/core/wire/limits.ts";
 import type { Run } from "./objects/run.ts";
 import { a, bindings, deploy, events, invoke, output, peerState, problem, request, sse, type SseEvent } from "./testing.ts";
 
@@ -35,7 +35,8 @@ test("100 functions at once: all complete, over one link, and no object exceeds 
   expect(all.filter((e) => e.event === "usage")).toHaveLength(100);
 
   const root = await peaks(String(all[0]?.data["run"]));
-  expect(root.workers).toBeLessThanOrEqual(ACTIVE_WORKERS_PER_OBJECT_MAX);
+  // The root's own guest: what it calls runs in objects of their own.
+  expect(root.workers).toBe(1);
   expect(root.connections).toBeLessThanOrEqual(PENDING_CONNECTIONS_MAX);
   // The limits were met, not merely never reached.
   expect(root.connections).toBe(PENDING_CONNECTIONS_MAX - 1);
@@ -52,6 +53,17 @@ test("250 called functions at once, and a bystander: nobody is refused for a ful
   while (!crowd_state.over);
   expect(await crowd).toEqual(Array.from({ length: 250 }, (_, i) => i));
   expect([...statuses]).toEqual([200]);
+});
+
+test("what a function does with its memory at once keeps to the limit on connections", async () => {
+  await deploy(
+    "remembers",
+    "async (ctx) => (await ctx.fanout([...Array(40).keys()], (i, branch) => branch.memory.set('k' + i, i))).length",
+  );
+  const answer = await invoke("remembers");
+  const { run, output: count } = await answer.json<{ run: string; output: number }>();
+  expect(count).toBe(40);
+  expect((await peaks(run)).connections).toBe(PENDING_CONNECTIONS_MAX - 1);
 });
 
 test("100 model calls of one function at once", async () => {
