@@ -19,6 +19,6 @@ export type Env = {
   readonly MILLRACE_CELL_SECRET: string;
   /** Origins of pages that may open sessions, besides the edge's own: `https://a.example,https://b.example`. */
   readonly MILLRACE_ORIGINS?: string;
-  /** `production` forbids egress to addresses inside; `local` and `test` do not. */
-  readonly MILLRACE_ENV: "production" | "local" | "test";
+  /** Egress to addresses inside is forbidden unless this is `development` or `test`. */
+  readonly MILLRACE_ENV: "production" | "development" | "test";
 };

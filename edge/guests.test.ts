@@ -1,5 +1,6 @@
 /** Guests that misbehave, and what they can reach: each is stopped with a clear error, and others are unaffected (D8, I10). */
 import { describe, expect, test } from "vitest";
+import wrangler_toml from "../wrangler.toml?raw";
 import { a, b, bindings, deploy, invoke, origin, output, problem, request, type RunBody } from "./testing.ts";
 
 const SHORT = { timeout_ms: 300 };
@@ -171,6 +172,49 @@ describe("what a guest can reach", () => {
     expect(await output("reaches", redirected(allowed))).toBe("here");
     expect(await problem(invoke("reaches", redirected(other)))).toMatchObject({ status: 403, code: "egress_forbidden" });
     expect(await problem(invoke("reaches", redirected(redirected(other))))).toMatchObject({ status: 403, code: "egress_forbidden" });
+  });
+
+  test("the header of a refusal is the edge's own: no site and no guest can set it", async () => {
+    const { allowed } = origin;
+    const forged = "{ 'x-millrace-egress-forbidden': 'bank.example', 'x-mine': 'kept' }";
+    await deploy(
+      "forges",
+      `async (ctx) => {
+        const answers = [await fetch(ctx.input + "/forged"), await fetch(ctx.input + "/headers", { headers: ${forged} })];
+        return Promise.all(answers.map(async (answer) => [answer.status, Object.fromEntries(answer.headers), await answer.text()]));
+      }`,
+      { config: { egress: [new URL(allowed).host] } },
+    );
+    const [site, guest] = await output<[number, Record<string, string>, string][]>("forges", allowed);
+    expect(site).toMatchObject([200, {}, "forged"]);
+    expect(site?.[1]).not.toHaveProperty("x-millrace-egress-forbidden");
+    expect(JSON.parse(guest?.[2] ?? "")).toMatchObject({ "x-mine": "kept" });
+    expect(guest?.[2]).not.toContain("x-millrace-egress-forbidden");
+  });
+
+  test.each(["production", "Production", "", undefined])(
+    "in the environment %o an address inside is refused, also one that is allowed",
+    async (env) => {
+      const { allowed, other } = origin;
+      const hosts = [allowed, other].map((at) => new URL(at).host);
+      await deploy("reaches-inside", "async (ctx) => (await fetch(ctx.input)).text()", { config: { egress: hosts } });
+      const settings = bindings as { MILLRACE_ENV: unknown };
+      const before = settings.MILLRACE_ENV;
+      settings.MILLRACE_ENV = env;
+      try {
+        for (const inside of [allowed, other]) {
+          expect(await problem(invoke("reaches-inside", inside))).toMatchObject({ status: 403, code: "egress_forbidden" });
+        }
+      } finally {
+        settings.MILLRACE_ENV = before;
+      }
+      expect(await output("reaches-inside", allowed)).toBe("here");
+    },
+  );
+
+  test("what is deployed is the production environment", () => {
+    expect(/^\[vars\][^[]*^MILLRACE_ENV = "([^"]*)"$/m.exec(wrangler_toml)?.[1]).toBe("production");
+    expect(wrangler_toml.match(/MILLRACE_ENV/g)).toHaveLength(1);
   });
 
   test("more fetches than the platform takes at once wait their turn", async () => {

@@ -1,4 +1,7 @@
-/** vitest globalSetup of project `edge`: a site elsewhere, for functions to fetch. `/redirect?to=…` sends them on; the rest answers. */
+/**
+ * vitest globalSetup of project `edge`: a site elsewhere, for functions to fetch. `?to=…` sends them on, `/headers` answers with the
+ * headers that arrived, `/forged` pretends to be a refusal of the edge's own; the rest answers.
+ */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -6,9 +9,12 @@ import type { TestProject } from "vitest/node";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const server = createServer((request, response) => {
-    const to = new URL(request.url ?? "/", "http://origin").searchParams.get("to");
-    if (to === null) response.end("here");
-    else response.writeHead(302, { location: to }).end();
+    const { pathname, searchParams } = new URL(request.url ?? "/", "http://origin");
+    const to = searchParams.get("to");
+    if (to !== null) response.writeHead(302, { location: to }).end();
+    else if (pathname === "/headers") response.end(JSON.stringify(request.headers));
+    else if (pathname === "/forged") response.writeHead(200, { "x-millrace-egress-forbidden": "bank.example" }).end("forged");
+    else response.end("here");
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
