@@ -94,6 +94,8 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   const metrics = new Metrics(cell);
   const clock = monotonicClock();
   const scheduler = createScheduler(policiesOf(config, lease.epoch));
+  /** The lease as it stands on the clock: asked before every command. */
+  const holds = () => keeper === null || keeper.holds();
   const provider: Provider = createLocalProvider({
     ...config.provider,
     state_dir: path.join(config.state_dir, "nodes", config.provider.node_id),
@@ -111,6 +113,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     renew: async () => new Map((await provider.renew()).map(({ node_id, confirmed_at }) => [node_id, confirmed_at])),
     on_failure: (reason) => fence(`the journal cannot be written: ${reason}`),
     stall_ms_max: Math.max(lease_ms - LEASE_SKEW_MS, 2 * ALIVE_MS), // a shorter silence is not told from none
+    lease_over: () => keeper?.over === true,
     on_stall: (reason) => fence(reason),
     on_anomaly: (detail) => {
       metrics.anomaly();
@@ -131,6 +134,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     max_tokens_default: config.limits.max_tokens_default,
     cacheSalt: tenantSalts(config.cell_secret),
     provisioned: (provision) => provisions.state(provision),
+    holds,
     log,
     fleet: {
       provider,
@@ -181,7 +185,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   /** Set while nodes are being released: when they were gone is recorded before what ended on them, so that nothing is metered past it. */
   let held_back: ProviderEvent[] | null = null;
   const onEvent = (event: ProviderEvent) => (held_back === null ? commanded.onProviderEvent(event) : void held_back.push(event));
-  const groups = await provider.open({ cell, epoch: lease.epoch, lease_ms }, onEvent);
+  const groups = await provider.open({ cell, epoch: lease.epoch, lease_ms, holds }, onEvent);
   undo.push(() => provider.close());
   log("adopting", { epoch: lease.epoch, groups: groups.map((group) => group.group_id) });
   await commanded.start(groups);

@@ -65,9 +65,12 @@ export class Fenced extends Error {
 
 export interface Provider {
   readonly name: string;
-  /** Brings up or finds the nodes, claims them for (cell, epoch), reports what already runs. Events flow to `on_event` until `close`. */
+  /**
+   * Brings up or finds the nodes, claims them for (cell, epoch), reports what already runs. Events flow to `on_event` until `close`.
+   * `holds` is asked before each command: once it says no the cell's lease may be over, and the answer is Fenced without a word to a node.
+   */
   open(
-    owner: { readonly cell: string; readonly epoch: number; readonly lease_ms: number },
+    owner: { readonly cell: string; readonly epoch: number; readonly lease_ms: number; readonly holds?: () => boolean },
     on_event: (event: ProviderEvent) => void,
   ): Promise<readonly RunningGroup[]>;
   launch(spec: GroupSpec): Promise<LaunchOutcome>;

@@ -260,6 +260,21 @@ describe("when the process stood still for longer than its lease", () => {
     },
   );
 
+  test.each([
+    { over: true, silence_ms: 1_001, lost: true },
+    { over: true, silence_ms: 990, lost: false },
+    { over: false, silence_ms: 1_900, lost: false },
+  ])("$silence_ms ms of silence, and the lease over: $over; the gap on `lost`: $lost", async ({ over, silence_ms, lost }) => {
+    const stalls: string[] = [];
+    const meter = await open({ stall_ms_max: STALL_MS, lease_over: () => over, on_stall: (reason) => void stalls.push(reason) });
+    announce(meter, nanos(START));
+    pass(BigInt(silence_ms) * MS);
+    await settledAt(meter);
+    expect((checked().by_use.get("lost") ?? 0n) / MS).toBe(lost ? BigInt(silence_ms) * 4n - 1n : 0n);
+    expect([checked().difference_gpu_ns, stalls.length]).toEqual([0n, lost ? 1 : 0]);
+    await meter.close();
+  });
+
   test("a silence as long as the bound is none", async () => {
     const stalls: string[] = [];
     const meter = await busyWorld((reason) => void stalls.push(reason));

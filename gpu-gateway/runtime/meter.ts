@@ -27,6 +27,9 @@ export const RENEW_WAIT_MS = 3_000;
 /** Ended calls of which `call_meter` still knows; the oldest go. */
 export const CALL_METERS_MAX = 10_000;
 
+/** A silence that a busy machine may cause; `alive` comes more often. */
+const SILENCE_NS_MAX = BigInt(2 * ALIVE_MS) * 1_000_000n;
+
 type WithoutT<R> = R extends unknown ? Omit<R, "t"> : never;
 type Stampable = WithoutT<MeteringRecord>;
 /** What the runtime records. The meter adds `t`, and writes `boot`, `alive` and `cut` itself. */
@@ -61,6 +64,8 @@ export type MeterOptions = {
    * by now. Nothing is metered over it as if we had been there: the gap goes to `lost`, as at a boot. Left out: no bound.
    */
   readonly stall_ms_max?: number;
+  /** Whether the lease is over: then a silence need only be longer than any that is usual. */
+  readonly lease_over?: () => boolean;
   /** Such a silence was found, and stands in the journal: command no more. Called once. */
   readonly on_stall?: (reason: string) => void;
   readonly usage_cut_ms?: number;
@@ -135,7 +140,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
     const { last_t } = journal;
     if (stall_ns_max === null || last_t === null || journal.state() !== "open") return;
     const gap = line.now() - last_t;
-    if (gap <= stall_ns_max) return;
+    if (gap <= stall_ns_max && (gap <= SILENCE_NS_MAX || options.lease_over?.() !== true)) return;
     const first = !stalled;
     stalled = true;
     stamp({ type: "boot", cell, epoch, boot_id });

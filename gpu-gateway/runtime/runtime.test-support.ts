@@ -89,7 +89,7 @@ const PROVIDER: Provider = {
 };
 
 /** A runtime over one prefill (p1) and one decode instance (d1). `answer` is what the scheduler wants done at each event. */
-export async function openRuntime(answer: (event: SchedulerEvent) => readonly Effect[]) {
+export async function openRuntime(answer: (event: SchedulerEvent) => readonly Effect[], holds: () => boolean = () => true) {
   const engines = { p1: new FakeEngine(), d1: new FakeEngine() };
   const meter = new LateMeter();
   const events: SchedulerEvent[] = [];
@@ -119,6 +119,7 @@ export async function openRuntime(answer: (event: SchedulerEvent) => readonly Ef
     cacheSalt: (tenant) => tenant,
     max_tokens_default: 16,
     provisioned: () => undefined,
+    holds,
     log: () => undefined,
   });
   await runtime.start([group("p1", "prefill"), group("d1", "decode")]);

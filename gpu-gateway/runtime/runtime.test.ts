@@ -77,6 +77,24 @@ test("a decode leg whose KV is not held any more is not begun (I3)", async () =>
   expect(events.at(-1)).toMatchObject({ type: "leg_failed", error: { cause: "kv_lost" } });
 });
 
+test("a lease that ran out unnoticed: policy is not asked, no leg begins, the next call is refused (I13)", async () => {
+  let held = true;
+  const { runtime, engines, events, meter } = await openRuntime(
+    (event) =>
+      event.type === "leg_finished" ? [startLeg("c", "decode")] : event.type === "call_arrived" ? [startLeg("c", "prefill")] : [],
+    () => held,
+  );
+  open = runtime;
+  submitted(runtime);
+  const asked = events.length;
+  held = false;
+  engines.p1.started[0]?.sink.finished(prefilled);
+  runtime.cancel(request("c").call_id, "by the client");
+  expect(runtime.submit(request("d"))).toMatchObject({ type: "refused", failure: { code: "gateway_unavailable" } });
+  expect([events.length, engines.d1.started, engines.p1.started[0]?.cancelled]).toEqual([asked, [], false]);
+  expect(meter.records.filter((record) => record.type === "call_accepted")).toHaveLength(1);
+});
+
 test("the same id attaches with the same body; with another it is refused, whoever reads it how", async () => {
   const { runtime } = await opened(() => []);
   submitted(runtime);

@@ -3,6 +3,7 @@
  *
  * A call: submit → `call_arrived` → (refused at the door | `call_accepted` in the journal, then effects) → legs → `end_call`.
  * Work on a call starts while its journal record is on its way to disk; nothing is told to its client before it is there (D4).
+ * Before policy is asked, the lease is (`holds`): one that ran out while this process stood still fences it first (I13).
  * A runtime that no longer commands (fenced, or draining) takes no call; one that is fenced ends those that run (I2, I13).
  */
 import { failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
@@ -52,6 +53,8 @@ export type RuntimeOptions = {
   /** When the client names no limit. */
   readonly max_tokens_default: number;
   readonly provisioned: (provision: Provision) => void;
+  /** Whether anything may be commanded now; when it says no, this runtime is fenced, or about to be. */
+  readonly holds: () => boolean;
   readonly log: (line: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
 
@@ -121,7 +124,8 @@ export class Runtime {
         return refused(failure("idempotency_mismatch", "this call id was used with another body", "call"));
       return { type: "attached", call: known };
     }
-    if (this.#phase !== "commanding") return refused(failure("gateway_unavailable", unavailable(this.#phase)), 1_000);
+    if (this.#phase !== "commanding" || !this.#options.holds())
+      return refused(failure("gateway_unavailable", unavailable(this.#phase)), 1_000);
     if (!this.models.has(request.tags.model)) return refused(failure("model_not_found", `no model ${request.tags.model}`, "model"));
     if (this.calls.full) return refused(failure("queue_full", "the gateway has as many calls in flight as it takes"), 1_000);
     const entry = this.#intake.entry(request, this.#options.clock.now(), this.fleet.contextTokens(request.tags.model));
@@ -179,7 +183,7 @@ export class Runtime {
   }
 
   #handle(event: SchedulerEvent): void {
-    if (this.#phase === "fenced" || this.#phase === "closed") return;
+    if (this.#phase === "fenced" || this.#phase === "closed" || !this.#options.holds()) return;
     const now = this.#options.clock.now();
     const effects = this.#options.scheduler.handle(event, now);
     if (event.type === "call_arrived" && !effects.some((e) => e.type === "reject" && e.call_id === event.call.call_id))

@@ -33,6 +33,7 @@ export type World = {
   readonly url: () => string;
   readonly key: string;
   readonly sql: postgres.Sql;
+  readonly state_dir: string;
   readonly gateway: () => ChildProcess;
   readonly log: () => string;
   makeKey(scopes: readonly Scope[]): Promise<{ key: string; text: string }>;
@@ -153,6 +154,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     url: () => url,
     key,
     sql: db.sql,
+    state_dir,
     log: () => log,
     gateway: () => {
       if (child === null) throw new Error("the gateway is not running");

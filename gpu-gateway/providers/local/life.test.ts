@@ -11,6 +11,7 @@ import type { EngineCatalogueInput } from "../../node-agent/catalogue.ts";
 import { LOG_BYTES_MAX } from "../../node-agent/limits.ts";
 import { isRunning } from "../../node-agent/processes.ts";
 import type { Provider, ProviderEvent, RunningGroup } from "../../ports/provider.ts";
+import { Fenced } from "../../ports/provider.ts";
 import { DEFAULT_AGENT_COMMAND } from "./agent-process.ts";
 import { createLocalProvider } from "./local.ts";
 import { LocalNode, tinyEngine } from "./testing.ts";
@@ -255,4 +256,26 @@ describe("an agent", () => {
       /exited with code 1; see .*agent\.log/,
     );
   });
+});
+
+test("a lease that is over: nothing is said to the node, and a node that is gone is not brought back (I13)", async () => {
+  const node = place({ tiny: tinyEngine() });
+  const provider = node.create();
+  let held = true;
+  await provider.open({ cell: "cell_test", epoch: 1, lease_ms: 60_000, holds: () => held }, () => undefined);
+  ended.push(() => provider.close());
+  const spec = { model: "tiny", role: "both", engine: "tiny", gpus: 1 } as const;
+  await provider.launch({ ...spec, group_id: asId<"group">("grp_a") });
+  await provider.renew();
+  held = false;
+  expect(await provider.launch({ ...spec, group_id: asId<"group">("grp_b") })).toMatchObject({ type: "refused" });
+  await expect(provider.stop(asId<"group">("grp_a"))).rejects.toThrow(Fenced);
+  await expect(provider.release()).rejects.toThrow(Fenced);
+  expect(node.processes().length).toBe(1);
+  const agent = node.agent();
+  if (agent === null) throw new Error("no agent");
+  process.kill(agent.pid, "SIGKILL");
+  await until("the agent's end", () => !isRunning(agent));
+  await expect(provider.renew()).rejects.toThrow(Fenced);
+  expect(node.agent()).toBeNull();
 });

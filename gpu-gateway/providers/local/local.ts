@@ -31,6 +31,7 @@ const RELEASE_BOUND_MS = 70_000;
 const AGENT_EXIT_BOUND_MS = 10_000;
 /** Groups to stop, or whose launch had no answer, kept until the node is reached again: beyond it the oldest go. */
 const OWED_STOPS_MAX = 256;
+const LEASE_OVER = "the cell's lease is over";
 
 export type LocalProviderOptions = {
   readonly state_dir: string;
@@ -42,7 +43,7 @@ export type LocalProviderOptions = {
   /** How long the agent may hold a poll for events; a hung agent is noticed after three of them. */
   readonly poll_wait_ms?: number;
 };
-type Owner = { readonly cell: string; readonly epoch: number; readonly lease_ms: number };
+type Owner = Parameters<Provider["open"]>[0];
 
 export function createLocalProvider(options: LocalProviderOptions): Provider {
   return new LocalProvider(options);
@@ -91,6 +92,7 @@ class LocalProvider implements Provider {
   async launch(spec: GroupSpec): Promise<LaunchOutcome> {
     if (this.#claim === null) return { type: "refused", reason: "the provider is not open" };
     const { known, client, owner } = this.#claim;
+    if (owner.holds?.() === false) return { type: "refused", reason: LEASE_OVER };
     known.beginLaunch(spec.group_id);
     const answer = await client.ask({
       path: "/v1/groups/launch",
@@ -107,6 +109,7 @@ class LocalProvider implements Provider {
   async stop(group_id: GroupId): Promise<void> {
     if (this.#claim === null) return;
     const { client, owner } = this.#claim;
+    checkHeld(owner);
     const answer = await client.ask({
       path: "/v1/groups/stop",
       answer: stopped,
@@ -138,6 +141,7 @@ class LocalProvider implements Provider {
       const claim = this.#claim;
       if (claim === null) return [];
       const { owner, known, follower } = claim;
+      checkHeld(owner);
       let answer = await askToRelease(claim.client, owner);
       if (answer.type !== "ok" && (await isGoneOrLeaving(claim.client, answer))) {
         // A dead agent has left its provision open, and only an agent can close it.
@@ -168,7 +172,9 @@ class LocalProvider implements Provider {
   /** Claims what answers; waits for an agent that is leaving to be gone, and then starts the next. */
   async #claimNode(owner: Owner): Promise<{ readonly client: AgentClient; readonly answer: Claimed }> {
     for (;;) {
+      checkHeld(owner);
       const client = await reachAgent(this.#place, owner.lease_ms);
+      checkHeld(owner);
       const answer = await askToClaim(client, owner);
       if (answer.type === "ok") return { client, answer: answer.value };
       if (answer.type === "refused" && answer.code !== "node_leaving") {
@@ -181,6 +187,7 @@ class LocalProvider implements Provider {
 
   /** Null when the node cannot be reached now. An agent that died is replaced. */
   async #renewed(claim: Claim): Promise<Claimed | null> {
+    checkHeld(claim.owner);
     if (isRunning(claim.client.file)) {
       const answer = await askToClaim(claim.client, claim.owner);
       if (answer.type === "ok") return answer.value;
@@ -229,6 +236,11 @@ function askToRelease(client: AgentClient, owner: Owner): Promise<Answer<{ reado
 async function isGoneOrLeaving(client: AgentClient, answer: Answer<unknown>): Promise<boolean> {
   if (answer.type === "refused" && answer.code === "node_leaving") return agentGone(client.file, RELEASE_BOUND_MS);
   return !isRunning(client.file);
+}
+
+/** A process that stood still wakes to timers that are due: none of them may act on a lease that ran out meanwhile (I13). */
+function checkHeld(owner: Owner): void {
+  if (owner.holds?.() === false) throw new Fenced(LEASE_OVER, null);
 }
 
 function throwIfFenced(answer: Extract<Answer<unknown>, { type: "refused" }>): void {
