@@ -128,6 +128,7 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
     const calls: CallRow[] = [];
     const provisions: Provision[] = [];
     let { position, watermark } = shipped;
+    let full = false;
     for await (const { record, end } of journal.read(shipped.position, target.position)) {
       position = end;
       for (const output of fold.apply(record)) {
@@ -136,9 +137,11 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
         else if (output.type === "provision") provisions.push(output.provision);
         else if (output.type === "watermark" && output.t <= target.watermark) watermark = output.t;
       }
-      if (usage.length + calls.length >= rows_max) break;
+      full = usage.length + calls.length >= rows_max;
+      if (full) break;
     }
-    if (position.seq >= target.position.seq) ({ position, watermark } = target);
+    // All that was released is in it. A segment's head is no record: the position may lie past the last one.
+    if (!full || position.seq >= target.position.seq) ({ position, watermark } = target);
     return {
       shipment: { cell, usage, calls, provisions, watermark: watermark ?? nanos(0n) },
       shipped: { position, watermark, state: fold.checkpoint() },
