@@ -20,6 +20,8 @@ export type Caller = {
   readonly project: ProjectId;
   readonly key: string;
   readonly scopes: readonly Scope[];
+  /** UTC milliseconds; left out: never. */
+  readonly expires_at_ms?: number;
 };
 export type Admission = { readonly ok: true; readonly caller: Caller } | { readonly ok: false; readonly error: Failure };
 
@@ -48,7 +50,10 @@ export async function admit(env: Env, authorization: string | undefined, now_ms:
   if (!record || !matches) return refuse("invalid_key");
   if (record.revoked || record.expired) return refuse("revoked_key");
   const { tenant, project, key, scopes } = record;
-  return { ok: true, caller: { tenant: asId<"tenant">(tenant), project: asId<"project">(project), key, scopes } };
+  return {
+    ok: true,
+    caller: { tenant: asId<"tenant">(tenant), project: asId<"project">(project), key, scopes, ...expiryOf(record, now_ms) },
+  };
 }
 
 async function find(env: Env, key: string, now_ms: number): Promise<KeyRecord | null> {
@@ -61,6 +66,9 @@ async function find(env: Env, key: string, now_ms: number): Promise<KeyRecord | 
   remembered.set(key, { record, until_ms: now_ms + Math.min(KEY_CACHE_MS, record.expires_in_ms ?? KEY_CACHE_MS) });
   return record;
 }
+
+export const expiryOf = (record: KeyRecord, now_ms: number): { expires_at_ms?: number } =>
+  record.expires_in_ms === null ? {} : { expires_at_ms: Math.ceil(now_ms + record.expires_in_ms) };
 
 export const mayNot = (caller: Caller, scope: Scope): Failure | undefined =>
   caller.scopes.includes(scope) ? undefined : failure("insufficient_scope", `This needs a key with the scope \`${scope}\`.`);

@@ -1,5 +1,6 @@
 /** What the Worker is given (wrangler.toml). Entry points and objects receive it as an argument; nothing else reads it. */
 import type { AgentSession } from "./objects/agent-session.ts";
+import type { KeySockets } from "./objects/key-sockets.ts";
 import type { Memory } from "./objects/memory.ts";
 import type { Run } from "./objects/run.ts";
 
@@ -13,6 +14,7 @@ export type Env = {
   readonly RUNS: DurableObjectNamespace<Run>;
   readonly SESSIONS: DurableObjectNamespace<AgentSession>;
   readonly MEMORY: DurableObjectNamespace<Memory>;
+  readonly KEY_SOCKETS: DurableObjectNamespace<KeySockets>;
   /** Base URL of the cell's gateway: `http://127.0.0.1:8700`. */
   readonly GATEWAY_URL: string;
   /** Shared with the gateway; signs the short tokens that travel behind the door. */

@@ -2,6 +2,7 @@
 import { app } from "./app.ts";
 
 export { AgentSession } from "./objects/agent-session.ts";
+export { KeySockets } from "./objects/key-sockets.ts";
 export { Memory } from "./objects/memory.ts";
 export { Run } from "./objects/run.ts";
 export { AI, CallCapability, JournalCapability, MemoryCapability } from "./runtime/capabilities.ts";

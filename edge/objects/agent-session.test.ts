@@ -14,7 +14,7 @@ import { revokeKey } from "../../schema/db/queries/keys/revoke-key.ts";
 import { ensureProject } from "../../schema/db/queries/tenants/ensure-project.ts";
 import type { PeerControl, PeerScript, PeerState } from "../../test/support/link-peer.ts";
 import type { Env } from "../env.ts";
-import { type AgentSession, CALLER_HEADER } from "./agent-session.ts";
+import { type AgentSession, CALLER_HEADER, type SocketCaller } from "./agent-session.ts";
 import { importSession } from "./session-export.ts";
 import fixture from "./session-fixture-1.json";
 import { SessionLog } from "./session-log.ts";
@@ -59,7 +59,7 @@ beforeAll(async () => {
   await ensureProject(sql, { tenant: TENANT, tenant_name: "sessions", project: PROJECT, project_name: "sessions" });
   await mint(CALLER.key);
 });
-const mint = (key: string) =>
+const mint = (key: string, expires_at: string | null = null) =>
   createKey(sql, {
     tenant: TENANT,
     project: PROJECT,
@@ -67,7 +67,7 @@ const mint = (key: string) =>
     secret_hash: sha256Hex(key),
     name: key,
     scopes: ["invoke"],
-    expires_at: null,
+    expires_at,
   });
 
 let named = 0;
@@ -167,8 +167,10 @@ afterEach(async () => {
   await control({ do: "refuse_upgrades", status: 0 });
 });
 
-async function connect(stub: Stub, resume_from?: number, caller = CALLER): Promise<Client> {
-  const headers = { upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(caller) };
+async function connect(stub: Stub, resume_from?: number, caller: typeof CALLER & { expires_at_ms?: number } = CALLER): Promise<Client> {
+  const { expires_at_ms, ...claims } = caller;
+  const let_in = { claims, ...(expires_at_ms === undefined ? {} : { expires_at_ms }) } as SocketCaller;
+  const headers = { upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(let_in) };
   const response = await stub.fetch("http://session/connect", { headers });
   if (!response.webSocket) throw new Error(`no socket: ${response.status}`);
   const client = new Client(response.webSocket);
@@ -379,6 +381,40 @@ test("a key that is revoked while a turn is silent is found by the alarm", async
   expect((await owner.turnOver()).type).toBe("error");
 });
 
+test("a key that was revoked past the door, in a session that sleeps, is found by the slow alarm", async () => {
+  const { stub } = await session(TALKER);
+  const key = `key_${crypto.randomUUID()}`;
+  await mint(key);
+  const client = await connect(stub, 0, { ...CALLER, key });
+  await client.until("welcome", ({ frames }) => frames[0]);
+  await revokeKey(sql, { tenant: TENANT, project: PROJECT, key });
+  await evictDurableObject(stub);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  await client.until("the close", ({ closed }) => closed);
+  expect(client.closed?.code).toBe(4003);
+});
+
+test("frames that look at no key do not put that alarm off", async () => {
+  const { stub } = await session(TALKER);
+  const client = await connect(stub, 0);
+  await client.until("welcome", ({ frames }) => frames[0]);
+  const alarm = () => runInDurableObject(stub, (_object, { storage }) => storage.getAlarm());
+  const soon = Date.now() + 60_000;
+  await runInDurableObject(stub, (_object, { storage }) => storage.setAlarm(soon));
+  await (await connect(stub, 0)).until("welcome", ({ frames }) => frames[0]);
+  expect(await alarm()).toBe(soon);
+});
+
+test("a socket whose key expires is closed then, although the session does nothing", async () => {
+  const { stub } = await session(TALKER);
+  const key = `key_${crypto.randomUUID()}`;
+  const expires_at_ms = Date.now() + 500;
+  await mint(key, new Date(expires_at_ms).toISOString());
+  const client = await connect(stub, 0, { ...CALLER, key, expires_at_ms });
+  await client.until("the close", ({ closed }) => closed);
+  expect(client.closed?.code).toBe(4003);
+});
+
 test("a message and a cancel that are sent together are taken in that order", async () => {
   const { stub } = await session();
   const client = await connect(stub);
@@ -486,7 +522,7 @@ describe("readers", () => {
 
   test("ping is answered, and wakes nobody", async () => {
     const { stub } = await session(TALKER);
-    const headers = { upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(CALLER) };
+    const headers = { upgrade: "websocket", [CALLER_HEADER]: JSON.stringify({ claims: CALLER }) };
     const { webSocket } = await stub.fetch("http://session/connect", { headers });
     const { promise, resolve } = Promise.withResolvers<unknown>();
     webSocket!.addEventListener("message", (event) => resolve(event.data));

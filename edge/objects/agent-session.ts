@@ -13,16 +13,18 @@ import { DurableObject } from "cloudflare:workers";
 import { failure } from "../../schema/core/errors.ts";
 import type { ProgramId, RunId } from "../../schema/core/ids.ts";
 import { SESSION_PROTOCOL, type SessionFromClient } from "../../schema/core/wire/session.ts";
-import type { TokenClaims } from "../../schema/core/wire/token.ts";
+import { KEY_CACHE_MS } from "../door.ts";
 import type { Env } from "../env.ts";
 import { codeOf } from "../functions.ts";
 import { createGatewayClient, type GatewayCall, type GatewayClient } from "../gateway-client.ts";
 import { createExecution, type Execution, type ExecutionHost, type ExecutionSink, type Outcome } from "../runtime/execution.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
 import { forgetExecution } from "../runtime/tables.ts";
+import { SessionEntry } from "./session-entry.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
 import {
+  KEYS_IDLE_WATCH_MS,
   KEYS_WATCH_MS,
   SESSION_FRAME_COST_BYTES,
   SESSION_FRAMES_WAITING_BYTES_MAX,
@@ -33,7 +35,7 @@ import {
 import { CLOSE_REVOKED_KEY, SessionKeys } from "./session-keys.ts";
 import { SessionLines, type SessionLinesPage } from "./session-lines.ts";
 import { SessionLog } from "./session-log.ts";
-import { close, readerOf, SessionReaders, write } from "./session-readers.ts";
+import { close, readerOf, SessionReaders, type SocketCaller, write } from "./session-readers.ts";
 import { SessionRunner } from "./session-runner.ts";
 import { readIdentity, type SessionIdentity, writeIdentity } from "./session-store.ts";
 import { SessionTurns, type TurnRow } from "./session-turns.ts";
@@ -42,6 +44,7 @@ import { UsageOutbox } from "./usage-outbox.ts";
 
 /** On the request with which the door hands a socket over: who was let in. Only our own Worker reaches an object. */
 export const CALLER_HEADER = "x-millrace-caller";
+export type { SocketCaller } from "./session-readers.ts";
 
 export type SessionCreated = { readonly kind: "created" | "existed"; readonly identity: SessionIdentity };
 
@@ -64,6 +67,7 @@ type Parts = {
 export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   #parts: Parts | undefined;
   readonly #keys: SessionKeys;
+  readonly #entry: SessionEntry;
   /** By socket id: the end of the line of its frames that are being handled. */
   readonly #lines = new Map<string, { waiting_bytes: number; last: Promise<void> }>();
   #gateway: { readonly key: string; readonly client: GatewayClient } | undefined;
@@ -71,6 +75,7 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#keys = new SessionKeys(env.DB, objectLimits(ctx).connections);
+    this.#entry = new SessionEntry(ctx, env);
     ctx.setWebSocketAutoResponse(new WebSocketRequestResponsePair("ping", "pong"));
     const identity = readIdentity(ctx.storage.sql);
     if (!identity) return;
@@ -114,18 +119,34 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
 
   /** The upgrade, after the door let the caller in. */
   override async fetch(request: Request): Promise<Response> {
-    const { readers } = this.#known();
-    if (this.ctx.getWebSockets().length >= SESSION_SOCKETS_MAX) return Response.json(failure("rate_limited"), { status: 429 });
-    const caller = JSON.parse(request.headers.get(CALLER_HEADER) ?? "null") as TokenClaims;
-    const pair = new WebSocketPair();
-    readers.accept(pair[1], crypto.randomUUID(), caller, Date.now());
+    const parts = this.#known();
+    const let_in = JSON.parse(request.headers.get(CALLER_HEADER) ?? "null") as SocketCaller;
+    const { key } = let_in.claims;
+    const opened = await this.#entry.open(key, () => {
+      if (this.ctx.getWebSockets().length >= SESSION_SOCKETS_MAX) return "full";
+      const pair = new WebSocketPair();
+      parts.readers.accept(pair[1], crypto.randomUUID(), let_in, Date.now());
+      return pair[0];
+    });
+    if (opened === "revoked") return Response.json(failure("revoked_key"), { status: 401 });
+    if (opened === "full") {
+      this.#entry.closed(key);
+      return Response.json(failure("rate_limited"), { status: 429 });
+    }
+    await this.#arm(parts);
     const offered = request.headers.get("sec-websocket-protocol")?.split(",") ?? [];
     const chosen = offered.some((protocol) => protocol.trim() === SESSION_PROTOCOL);
     return new Response(null, {
       status: 101,
-      webSocket: pair[0],
+      webSocket: opened,
       ...(chosen ? { headers: { "sec-websocket-protocol": SESSION_PROTOCOL } } : {}),
     });
+  }
+
+  /** From the key's own object: the door revoked it. */
+  keyRevoked(key: string): void {
+    this.#keys.revoked(key);
+    this.#parts?.readers.turnOut(key);
   }
 
   // ── sockets ──
@@ -167,13 +188,18 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   }
 
   override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
-    this.#meter(this.#known(), socket, 0);
+    this.#left(socket);
     // Answers the client's close; 1005 and 1006 say that there was no code, and may not be sent.
     close(socket, code === 1005 || code === 1006 ? 1000 : code, "");
   }
 
   override async webSocketError(socket: WebSocket): Promise<void> {
+    this.#left(socket);
+  }
+
+  #left(socket: WebSocket): void {
     this.#meter(this.#known(), socket, 0);
+    this.#entry.closed(readerOf(socket).caller.key, socket);
   }
 
   async #handle(parts: Parts, socket: WebSocket, frame: SessionFromClient): Promise<void> {
@@ -286,10 +312,18 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
   }
 
   async #arm(parts: Parts): Promise<void> {
+    const armed_ms = await this.ctx.storage.getAlarm();
     const now_ms = Date.now();
     const due_ms = parts.outbox.due();
-    const watch_ms = parts.turns.running() ? now_ms + (this.ctx.getWebSockets().length > 0 ? KEYS_WATCH_MS : TURN_WATCH_MS) : Infinity;
-    const next_ms = Math.min(watch_ms, due_ms === undefined ? Infinity : Math.max(due_ms, now_ms));
+    const open = this.ctx.getWebSockets().filter((socket) => socket.readyState === WebSocket.OPEN);
+    const watch_ms = parts.turns.running() ? now_ms + (open.length > 0 ? KEYS_WATCH_MS : TURN_WATCH_MS) : Infinity;
+    const next_ms = Math.min(
+      watch_ms,
+      due_ms === undefined ? Infinity : Math.max(due_ms, now_ms),
+      // An alarm that is set stays: frames that look at no key must not put the look at them off.
+      open.length === 0 ? Infinity : Math.min(armed_ms ?? Infinity, now_ms + KEYS_IDLE_WATCH_MS),
+      ...open.map((socket) => Math.max(readerOf(socket).expires_at_ms ?? Infinity, now_ms) + KEY_CACHE_MS),
+    );
     if (next_ms === Infinity) await this.ctx.storage.deleteAlarm();
     else await this.ctx.storage.setAlarm(next_ms);
   }

@@ -33,6 +33,12 @@ export class SessionKeys {
     return answer && now_ms < answer.until_ms ? answer.good : undefined;
   }
 
+  /** The door that revoked it said so. */
+  revoked(key: string): void {
+    if (!this.#answers.has(key) && this.#answers.size >= KEYS_MAX) this.#answers.clear();
+    this.#answers.set(key, { good: false, until_ms: Infinity, asking: undefined });
+  }
+
   /** Those who ask meanwhile wait for the same answer. */
   isGood(key: string, now_ms: number): Promise<boolean> {
     const known = this.known(key, now_ms);

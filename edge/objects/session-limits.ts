@@ -11,4 +11,5 @@ export const TURN_ATTEMPTS_MAX = 8; // starts of one turn after evictions and cr
 export const SESSION_FRAMES_WAITING_BYTES_MAX = 8_388_608; // frames of one socket that wait for an earlier one: beyond it the socket is closed with 1013
 export const SESSION_FRAME_COST_BYTES = 256; // what a waiting frame takes beside its text
 export const KEYS_WATCH_MS = 3_000; // while a turn runs and sockets are open, the alarm that looks at their keys
+export const KEYS_IDLE_WATCH_MS = 900_000; // the same while nothing runs: only what the revoking door could not tell (key-sockets.ts) is left for it
 export const TURN_WATCH_MS = 20_000; // the alarm that finds a turn whose object died; armed while a turn runs

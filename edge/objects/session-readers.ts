@@ -18,9 +18,14 @@ import type { SessionLog } from "./session-log.ts";
 
 export const CLOSE_SLOW_READER = 4008;
 
+/** Who was let in by the door. */
+export type SocketCaller = { readonly claims: TokenClaims; readonly expires_at_ms?: number };
+
 export type Reader = {
   readonly socket_id: string;
   readonly caller: TokenClaims;
+  /** When the caller's key expires; left out: never. */
+  readonly expires_at_ms?: number;
   readonly opened_at_ms: number;
   /** Up to here the socket's open time is in the usage outbox. */
   metered_at_ms: number;
@@ -53,11 +58,13 @@ export class SessionReaders {
     this.#limits = limits;
   }
 
-  accept(socket: WebSocket, socket_id: string, caller: TokenClaims, now_ms: number): void {
+  accept(socket: WebSocket, socket_id: string, let_in: SocketCaller, now_ms: number): void {
     this.#ctx.acceptWebSocket(socket);
+    const { claims, expires_at_ms } = let_in;
     write(socket, {
       socket_id,
-      caller,
+      caller: claims,
+      ...(expires_at_ms === undefined ? {} : { expires_at_ms }),
       opened_at_ms: now_ms,
       metered_at_ms: now_ms,
       greeted: false,
@@ -132,6 +139,11 @@ export class SessionReaders {
     for (const socket of this.#ctx.getWebSockets()) {
       if (!(await this.#keys.isGood(readerOf(socket).caller.key, Date.now()))) this.#turnOut(socket);
     }
+  }
+
+  /** Closes the sockets that this key opened. */
+  turnOut(key: string): void {
+    for (const socket of this.#ctx.getWebSockets()) if (readerOf(socket).caller.key === key) this.#turnOut(socket);
   }
 
   /** Nothing is told before the key was looked at; whoever reads with it goes on then. */

@@ -9,6 +9,7 @@ import { listKeys } from "../../schema/db/queries/keys/list-keys.ts";
 import { revokeKey } from "../../schema/db/queries/keys/revoke-key.ts";
 import type { z } from "zod";
 import { withDatabase } from "../database.ts";
+import { closeSocketsOf } from "../objects/key-sockets.ts";
 import { callerWith, jsonBody, Refusal, refuse, type App } from "../http.ts";
 
 export const keys = new Hono<App>();
@@ -39,6 +40,8 @@ keys.delete("/v1/keys/:key", async (c) => {
   const key = c.req.param("key");
   const revoked = ID_PATTERN.test(key) && (await withDatabase(c.env.DB, (sql) => revokeKey(sql, { tenant, project, key })));
   if (!revoked) throw new Refusal(failure("not_found", "There is no such key."));
+  // Should this fail the key is revoked all the same: the client is told to repeat, which changes nothing and closes the sockets.
+  await closeSocketsOf(c.env, key);
   return c.body(null, 204);
 });
 

@@ -1,7 +1,9 @@
 /** Sessions through the doors: what is refused, and with which status, before anything is upgraded. */
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { SignJWT } from "jose";
 import { expect, test } from "vitest";
 import { SESSION_PROTOCOL, type SessionEvent, type SessionToClient } from "../../schema/core/wire/session.ts";
+import { keySocketsOf } from "../objects/key-sockets.ts";
 import { a, b, bindings, deploy, problem, request, sibling } from "../testing.ts";
 
 type Session = { session: string; function: string; version: string; connect_url: string; created_at: string };
@@ -229,6 +231,86 @@ test("the ticket of a key that was revoked is refused", async () => {
   expect((await request("DELETE", `/v1/keys/${made.key}`, { key: a.all })).status).toBe(204);
   const answer = await request("GET", path(session, `/connect?ticket=${ticket}`), { headers: UPGRADE });
   expect(await problem(answer)).toMatchObject({ status: 401, code: "revoked_key" });
+});
+
+const closeOf = (socket: WebSocket): Promise<number> =>
+  new Promise((resolve) => socket.addEventListener("close", (event) => resolve(event.code), { once: true }));
+async function idleSocket(session: string, key: string): Promise<WebSocket> {
+  const socket = (await request("GET", path(session, "/connect"), { key, headers: UPGRADE })).webSocket!;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.addEventListener("message", () => resolve(), { once: true });
+  socket.accept();
+  socket.send(JSON.stringify({ type: "hello", resume_from: 0 }));
+  await promise;
+  return socket;
+}
+const mint = async (): Promise<{ key: string; secret: string }> =>
+  (await request("POST", "/v1/keys", { key: a.all, body: { name: "short", scopes: ["invoke"] } })).json();
+
+test("a key that is revoked has its sockets closed with 4003, in sessions that sleep; others stay", async () => {
+  const sessions = await Promise.all([create(), create(), create()]);
+  const made = await mint();
+  const closed: Promise<number>[] = [];
+  const others: WebSocket[] = [];
+  for (const { session } of sessions) {
+    closed.push(closeOf(await idleSocket(session, made.secret)));
+    others.push(await idleSocket(session, a.all));
+    await evictDurableObject(bindings.SESSIONS.getByName(`${a.tenant}/${session}`));
+  }
+  expect((await request("DELETE", `/v1/keys/${made.key}`, { key: a.all })).status).toBe(204);
+  expect(await Promise.all(closed)).toEqual([4003, 4003, 4003]);
+  for (const socket of others) {
+    const { promise, resolve } = Promise.withResolvers<unknown>();
+    socket.addEventListener("message", (event) => resolve(event.data), { once: true });
+    socket.send("ping");
+    expect(await promise).toBe("pong");
+    socket.close(1000, "bye");
+  }
+});
+
+test("a door that still remembers a revoked key as good opens no socket", async () => {
+  const { session } = await create();
+  const made = await mint();
+  const socket = await idleSocket(session, made.secret);
+  const closed = closeOf(socket);
+  expect((await request("DELETE", `/v1/keys/${made.key}`, { key: a.all })).status).toBe(204);
+  // The key is in this door's memory for KEY_CACHE_MS; the session's own object has not forgotten either way.
+  const again = await request("GET", path((await create()).session, "/connect"), { key: made.secret, headers: UPGRADE });
+  expect([again.status, again.webSocket ?? null]).toEqual([401, null]);
+  expect(await closed).toBe(4003);
+});
+
+test("what was remembered of a revocation is forgotten, and nothing stays", async () => {
+  const { key } = await mint();
+  const object = () => bindings.KEY_SOCKETS.getByName(`${key}/0`);
+  expect((await request("DELETE", `/v1/keys/${key}`, { key: a.all })).status).toBe(204);
+  expect(await object().enter("0")).toBe("revoked");
+  await runInDurableObject(object(), (_object, { storage }) => void storage.sql.exec("UPDATE revoked SET forget_at_ms = 0"));
+  await runDurableObjectAlarm(object());
+  const tables = await runInDurableObject(object(), (_object, { storage }) => storage.sql.exec("SELECT name FROM sqlite_master").toArray());
+  expect(tables.filter(({ name }) => !String(name).startsWith("_cf"))).toEqual([]);
+});
+
+test("a session that has no socket of a key any more is not known to it", async () => {
+  const { session } = await create();
+  const made = await mint();
+  const object = bindings.SESSIONS.idFromName(`${a.tenant}/${session}`).toString();
+  const known = () =>
+    runInDurableObject(keySocketsOf(bindings, made.key, object), (_object, { storage }) =>
+      storage.sql
+        .exec("SELECT object FROM sessions")
+        .toArray()
+        .map((row) => row["object"]),
+    );
+  const sockets = [await idleSocket(session, made.secret), await idleSocket(session, made.secret)];
+  expect(await known()).toEqual([object]);
+  for (const [index, socket] of sockets.entries()) {
+    const closed = closeOf(socket);
+    socket.close(1000, "bye");
+    await closed;
+    if (index === 0) expect(await known()).toEqual([object]);
+  }
+  while ((await known()).length > 0) await scheduler.wait(5);
 });
 
 test("each socket beyond the limit of a session is refused with 429", async () => {

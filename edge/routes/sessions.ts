@@ -15,10 +15,10 @@ import {
 } from "../../schema/core/wire/http.ts";
 import { findKey } from "../../schema/db/queries/keys/find-key.ts";
 import { withDatabase } from "../database.ts";
-import { claimsOf, mayNot, type Caller } from "../door.ts";
+import { claimsOf, expiryOf, mayNot, type Caller } from "../door.ts";
 import { resolveFunction } from "../functions.ts";
 import { callerWith, failureResponse, instant, jsonBody, Refusal, refuse, type App, type Ctx } from "../http.ts";
-import { CALLER_HEADER, type AgentSession } from "../objects/agent-session.ts";
+import { CALLER_HEADER, type AgentSession, type SocketCaller } from "../objects/agent-session.ts";
 import type { SessionIdentity } from "../objects/session-store.ts";
 import { issueTicket, readTicket } from "./session-tickets.ts";
 
@@ -98,10 +98,13 @@ sessions.get("/v1/sessions/:session/connect", async (c) => {
     return failureResponse(c, failure("upgrade_required"), { upgrade: "websocket", connection: "upgrade" });
   }
   // A request of our own making: nothing that a client sent reaches the object but the protocol that it offers.
-  const headers = new Headers({ upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(claimsOf(caller)) });
+  const { expires_at_ms } = caller;
+  const let_in: SocketCaller = { claims: claimsOf(caller), ...(expires_at_ms === undefined ? {} : { expires_at_ms }) };
+  const headers = new Headers({ upgrade: "websocket", [CALLER_HEADER]: JSON.stringify(let_in) });
   const offered = c.req.header("sec-websocket-protocol");
   if (offered !== undefined) headers.set("sec-websocket-protocol", offered);
   const answer = await object.fetch("https://session/connect", { headers });
+  if (answer.status === 401) refuse("revoked_key");
   if (answer.status === 429) refuse("rate_limited", "The session has as many open sockets as it may have.");
   return answer;
 });
@@ -116,8 +119,8 @@ async function callerOfSocket(c: Ctx): Promise<Caller> {
   if (missing) throw new Refusal(missing);
   // A ticket is worth what its key is worth now.
   const record = await withDatabase(c.env.DB, (sql) => findKey(sql, read.caller.key));
-  if (!record || record.revoked || record.expired) refuse("revoked_key");
-  return read.caller;
+  if (!record || record.revoked || record.expired) return refuse("revoked_key");
+  return { ...read.caller, ...expiryOf(record, Date.now()) };
 }
 
 /** Programs send no Origin. A page may connect from where the edge itself is served, or from an origin that is listed. */
