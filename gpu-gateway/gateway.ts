@@ -31,6 +31,7 @@ import { CorruptJournal } from "./runtime/journal/segments.ts";
 import { LEASE_SKEW_MS } from "./runtime/limits.ts";
 import { ALIVE_MS, createMeter, type Meter, type MeterOptions } from "./runtime/meter.ts";
 import { takePlace, type Place } from "./place.ts";
+import { readStanding } from "./standing.ts";
 import { ProvisionBook } from "./runtime/provisions.ts";
 import { Runtime } from "./runtime/runtime.ts";
 import { startShipperThread } from "./runtime/shipper-thread.ts";
@@ -108,6 +109,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     cell,
     epoch: lease.epoch,
     boot_id: randomUUID(),
+    standing: await asked(() => readStanding(sql, cell)),
     startShipper: (parts) => startShipperThread({ ...parts, ledger: config.database_url, on_shipped: (rows) => metrics.shipped(rows) }),
     usage_cut_ms: config.usage_cut_ms,
     renew: async () => new Map((await provider.renew()).map(({ node_id, confirmed_at }) => [node_id, confirmed_at])),
@@ -235,14 +237,18 @@ function policiesOf(config: ResolvedConfig, epoch: number) {
 
 async function acquire(config: ResolvedConfig, sql: postgres.Sql, owner: string): Promise<{ readonly epoch: number }> {
   const { cell, lease_ms } = config;
+  const outcome = await asked(() => acquireCell(sql, { cell, owner, lease_ms }));
+  if (outcome.type === "acquired") return outcome;
+  throw new StartFault(
+    `cell ${cell} is held by gateway ${outcome.owner} until ${outcome.expires_at}; stop it, or wait until its lease ends`,
+  );
+}
+
+/** A question to the database without whose answer there is no start. */
+async function asked<T>(question: () => Promise<T>): Promise<T> {
   try {
-    const outcome = await acquireCell(sql, { cell, owner, lease_ms });
-    if (outcome.type === "acquired") return outcome;
-    throw new StartFault(
-      `cell ${cell} is held by gateway ${outcome.owner} until ${outcome.expires_at}; stop it, or wait until its lease ends`,
-    );
+    return await question();
   } catch (error) {
-    if (error instanceof StartFault) throw error;
     const reason = unavailableReason(error);
     if (reason !== null) throw new StartFault(`the database cannot be reached: ${reason}; check DATABASE_URL and that Postgres runs`);
     throw new StartFault(`the database refused: ${error instanceof Error ? error.message : String(error)}; is it migrated?`);

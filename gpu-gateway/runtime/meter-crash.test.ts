@@ -41,7 +41,7 @@ async function runAndKill(round: number, after: number, provisioned_at: bigint):
 async function wholeJournal(): Promise<MeteringRecord[]> {
   const journal = await openJournal({ dir: join(dir, "journal"), cell: CELL, on_failure: (reason) => expect.unreachable(reason) });
   const records: MeteringRecord[] = [];
-  for await (const { record } of journal.read(beginningOf(await journal.oldest()), journal.end())) records.push(record);
+  for await (const { record } of journal.read(beginningOf(await journal.first()), journal.end())) records.push(record);
   await journal.close();
   return records;
 }

@@ -14,8 +14,10 @@ import type { CallId, CellId, NodeId } from "../../schema/core/ids.ts";
 import { minuteOf, type Nanos } from "../../schema/core/time.ts";
 import type { CallGpuTime, FoldOutput } from "../policy/metering/outputs.ts";
 import type { MeteringRecord } from "../policy/metering/records.ts";
+import type { Standing } from "../policy/metering/takeover.ts";
 import { openJournal } from "./journal/journal.ts";
 import { createTimeline } from "./journal/line.ts";
+import { beginAtStanding } from "./takeover.ts";
 import type { SettleOutcome, Shipper, ShipperParts } from "./shipper.ts";
 
 /** At most this long between cuts once a call has ended, so that its cost can be seen. */
@@ -47,6 +49,8 @@ export type MeterOptions = {
   readonly cell: CellId;
   readonly epoch: number;
   readonly boot_id: string;
+  /** What the ledger holds of the cell, read when its lease was ours: where this journal does not know of it, the cell was another's (takeover.ts). */
+  readonly standing?: Standing | null;
   /** Begins to bring what is released to the ledger: in a thread of its own, or here. */
   readonly startShipper: (parts: ShipperParts) => Promise<Shipper>;
   /**
@@ -113,6 +117,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   });
   const { torn } = journal.recovery;
   if (torn) on_anomaly(`the journal ended in ${torn.bytes} bytes of an unfinished write, which were cut off (${torn.file})`);
+  if (options.standing) await beginAtStanding(journal, { dir: journal_dir, cell, standing: options.standing, on_anomaly });
   const open_calls = journal.fold.open_calls();
   const line = createTimeline({ last_t: journal.last_t, ...clock });
   const ended = new Map<CallId, CallMeter>();

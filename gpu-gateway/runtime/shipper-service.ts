@@ -12,7 +12,7 @@ export async function serveShipper(port: MessagePort, { dir, cell, end }: Thread
   const shipper = await createShipper({
     dir,
     cell,
-    journal: { ...journalReader(dir), end: () => end },
+    journal: { ...journalReader(dir, cell), end: () => end },
     ledger: telling(ledger, say),
     on_anomaly: (detail) => say({ type: "anomaly", detail }),
   });

@@ -94,7 +94,7 @@ describe("the shipper's thread", () => {
         journal: {
           end: () => ({ segment: 1, offset: 0, seq: 0 }),
           read: () => expect.unreachable(),
-          oldest: () => expect.unreachable(),
+          first: () => expect.unreachable(),
           prune: () => expect.unreachable(),
         },
         ledger: path(),

@@ -3,7 +3,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { asId } from "../../schema/core/ids.ts";
 import { nanos, type Nanos } from "../../schema/core/time.ts";
 import { reconcile } from "../policy/metering/reconcile.ts";
 import type { Ledger, Shipment } from "../ports/ledger.ts";
@@ -82,8 +81,8 @@ test("shipments of a few rows: after each the books add up to its watermark, whi
   expect(await ship.settle()).toEqual({ type: "settled", watermark: last });
   expect(shipments.length).toBeGreaterThan(20);
   const told = shipments.map(({ watermark }) => watermark);
-  expect(told).toEqual(told.toSorted());
-  expect(new Set(told)).toEqual(new Set([0n, ...cuts]));
+  expect(told.every((watermark, index) => watermark >= (told[index - 1] ?? 0n))).toBe(true);
+  expect(new Set(told)).toEqual(new Set(cuts));
   await ship.close();
 });
 

@@ -13,6 +13,7 @@ import type { CellId } from "../../schema/core/ids.ts";
 import { nanos, type Nanos } from "../../schema/core/time.ts";
 import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import { createFold, type Fold } from "../policy/metering/fold.ts";
+import { isUntold } from "../policy/metering/takeover.ts";
 import type { CallRow, Ledger, Shipment } from "../ports/ledger.ts";
 import type { Provision } from "../ports/provider.ts";
 import type { JournalReader } from "./journal/reader.ts";
@@ -62,14 +63,14 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
   let timer: NodeJS.Timeout | null = null;
   let closed = false;
 
-  /** Where an earlier run stopped; else the oldest segment there is. */
+  /** Where an earlier run stopped; else the first segment that counts. */
   async function startingPoint(): Promise<Shipped> {
     const saved = await loadShipped(dir, cell);
-    const oldest = await journal.oldest();
-    if (saved && saved.position.seq <= journal.end().seq && saved.position.segment >= oldest) return saved;
+    const first = await journal.first();
+    if (saved && saved.position.seq <= journal.end().seq && saved.position.segment >= first) return saved;
     if (saved) on_anomaly(`the journal does not contain what was shipped up to line ${saved.position.seq}: all of it is shipped again`);
-    const { head } = await readHead(dir, oldest, cell);
-    return { position: beginningOf(oldest), watermark: null, state: head.state };
+    const { head } = await readHead(dir, first, cell);
+    return { position: beginningOf(first), watermark: null, state: head.state };
   }
 
   function ahead(): Release | null {
@@ -129,6 +130,8 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
     const provisions: Provision[] = [];
     let { position, watermark } = shipped;
     let full = false;
+    // Who is new to a cell moves its watermark with the first rows: whoever comes next sees by it that these are another's.
+    const untold = shipped.watermark === null || isUntold(shipped.state);
     for await (const { record, end } of journal.read(shipped.position, target.position)) {
       position = end;
       for (const output of fold.apply(record)) {
@@ -137,7 +140,7 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
         else if (output.type === "provision") provisions.push(output.provision);
         else if (output.type === "watermark" && output.t <= target.watermark) watermark = output.t;
       }
-      full = usage.length + calls.length >= rows_max;
+      full = usage.length + calls.length >= rows_max && (!untold || watermark !== shipped.watermark);
       if (full) break;
     }
     // All that was released is in it. A segment's head is no record: the position may lie past the last one.

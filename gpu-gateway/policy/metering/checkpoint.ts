@@ -65,6 +65,9 @@ export type FoldState = {
     readonly weight: string;
     readonly row: SavedRow | null;
   }[];
+  /** Of a cell that was taken over (knowledge.ts). Left out by older journals: it was not. */
+  readonly unseen_until?: string;
+  readonly metered_past?: readonly (SavedRow & { readonly provision_id: string })[];
 };
 
 export function saveState(cell: CellId, known: Knowledge): FoldState {
@@ -112,6 +115,10 @@ export function saveState(cell: CellId, known: Knowledge): FoldState {
       weight: weight.toString(),
       row: row && saveRow(row),
     })),
+    ...(known.unseen_until === null ? {} : { unseen_until: known.unseen_until.toString() }),
+    ...(known.metered_past.length === 0
+      ? {}
+      : { metered_past: known.metered_past.map((past) => ({ provision_id: past.provision_id, ...saveRow(past) })) }),
   };
 }
 
@@ -161,6 +168,8 @@ export function restoreState(cell: CellId, state: FoldState): Knowledge {
     instances: new Map([...groups.values()].flatMap((group) => group.instances.map((instance) => [instance.instance, instance] as const))),
     calls: new Map(calls.slice(0, state.calls_by_id).map((call) => [call.call, call])),
     legs,
+    unseen_until: state.unseen_until === undefined ? null : BigInt(state.unseen_until),
+    metered_past: (state.metered_past ?? []).map((past) => ({ provision_id: past.provision_id, ...restoreRow(past) })),
   };
 }
 

@@ -18,7 +18,7 @@ import { emptyKnowledge, type Knowledge } from "./knowledge.ts";
 import { closeReleased, nodeProvisioned, nodeReleased } from "./nodes.ts";
 import type { CallGpuTime, FoldOutput } from "./outputs.ts";
 import type { MeteringRecord } from "./records.ts";
-import { accrue, asNanos, CUTS_REMEMBERED_MAX, flush } from "./shares.ts";
+import { accrue, asNanos, CUTS_REMEMBERED_MAX, emitCorrection, flush } from "./shares.ts";
 
 export interface Fold {
   apply(record: MeteringRecord): readonly FoldOutput[];
@@ -41,7 +41,12 @@ export function createFold(cell: CellId, state?: FoldState, { usage = true }: Fo
   const ctx: Context = {
     cell,
     known,
-    books: { cell, cuts: known.cuts, emit: usage ? (event) => output({ type: "usage", event }) : null },
+    books: {
+      cell,
+      cuts: known.cuts,
+      emit: usage ? (event) => output({ type: "usage", event }) : null,
+      unseen_until: () => known.unseen_until,
+    },
     output,
     anomaly: (detail) => output({ type: "anomaly", t: asNanos(ctx.now), detail }),
     now: known.last_t ?? 0n,
@@ -121,6 +126,12 @@ function boot(ctx: Context, before: bigint): void {
     call.legs = 0;
     forgetCall(ctx, call);
   }
+  // All of the time since the watermark goes to `lost`; what its former owner had charged of it already is taken off again.
+  for (const { provision_id, from, to, quantity } of ctx.known.metered_past.splice(0)) {
+    const entry = ctx.known.provisions.get(provision_id);
+    if (entry) emitCorrection(ctx.books, entry.provision, "metered_past", { from, to, quantity: -quantity });
+  }
+  if (ctx.known.unseen_until === before) ctx.known.unseen_until = ctx.now;
 }
 
 function cut(ctx: Context): void {

@@ -23,7 +23,13 @@ export type Knowledge = {
   readonly instances: Map<InstanceId, InstanceEntry>;
   readonly calls: Map<CallId, KnownCall>;
   readonly legs: Map<LegId, KnownLeg>;
+  /** Set where the cell was another's before this journal: what happened before this instant, nobody here saw. */
+  unseen_until: bigint | null;
+  /** Rows that the former owner had in the ledger past its watermark, by provision and UTC minute, until the next boot takes them back. */
+  metered_past: MeteredPast[];
 };
+
+export type MeteredPast = { readonly provision_id: string; readonly from: bigint; readonly to: bigint; readonly quantity: bigint };
 
 export const emptyKnowledge = (): Knowledge => ({
   last_t: null,
@@ -34,4 +40,6 @@ export const emptyKnowledge = (): Knowledge => ({
   instances: new Map(),
   calls: new Map(),
   legs: new Map(),
+  unseen_until: null,
+  metered_past: [],
 });

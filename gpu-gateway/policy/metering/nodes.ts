@@ -35,6 +35,12 @@ export function nodeProvisioned(ctx: Context, record: RecordOf<"node_provisioned
     since: record.at,
     use: "unassigned",
   });
+  const { unseen_until } = ctx.known;
+  if (unseen_until !== null && unseen_until > record.at) {
+    pool.use = "lost";
+    accrue(ctx.books, pool, unseen_until);
+    pool.use = "unassigned";
+  }
   ctx.known.provisions.set(record.provision_id, { provision, pool, gpu_owner: new Map() });
   stateProvision(ctx, provision, null);
 }

@@ -19,6 +19,9 @@
  *  - `boot` after other records: everything from the last record's `t` goes to `lost`, active legs are ended, groups are forgotten.
  *    A node's GPUs stay `lost` until the node is stated again (`node_provisioned` with the same provision) or a group on it is.
  *    Calls that were open stay so until `call_ended`.
+ *  - A journal that begins where another owner's watermark stands (takeover.ts): `boot` sends everything since then to `lost`, less what the
+ *    former owner had in the ledger past its watermark, which is taken off by negative rows on `lost`. A provision that nobody had
+ *    told the ledger of is `lost` from its beginning to that boot.
  *  - `cut` closes every open row at `t` and is the watermark: all rows of earlier time have been given. No row crosses a UTC minute,
  *    nor a cut (one announced late is split at the last CUTS_REMEMBERED_MAX).
  *  - A row is what one leg state or cost centre of one instance (group, node) was charged between two such ends; its quantity is

@@ -73,7 +73,13 @@ export type KnownProvision = {
 };
 
 /** Where rows go, and which instants they may not cross. `emit` null: nobody wants the rows, only the state. */
-export type Books = { readonly cell: CellId; readonly cuts: bigint[]; readonly emit: ((event: UsageEvent) => void) | null };
+export type Books = {
+  readonly cell: CellId;
+  readonly cuts: bigint[];
+  readonly emit: ((event: UsageEvent) => void) | null;
+  /** Of a cell that was taken over: time before it was the former owner's to name, and rows of ours from it have names of their own. */
+  readonly unseen_until: () => bigint | null;
+};
 
 export const createShare = (of: Pick<Share, "subject" | "group" | "instance" | "provision" | "gpus" | "since" | "use">): Share => ({
   ...of,
@@ -187,7 +193,7 @@ export function flushLeg(books: Books, leg: KnownLeg): void {
 function emitCostCentre(books: Books, share: Share, centre: CostCentre, row: OpenRow): void {
   share.provision.emitted += row.quantity;
   books.emit?.({
-    id: deriveId("usage", books.cell, share.subject, centre, "", row.from.toString()),
+    id: deriveId("usage", books.cell, share.subject, centre, row.from < (books.unseen_until() ?? 0n) ? "unseen" : "", row.from.toString()),
     source: "fold",
     kind: "gpu_time",
     ...extent(row),
@@ -211,7 +217,7 @@ export function correct(books: Books, provision: KnownProvision, from: bigint, s
       const to = share.since < stop ? share.since : stop;
       if (to > from) over += shrink(share, { from, to: stop, quantity: (to - from) * share.gpus });
     }
-    if (over > 0n) emitCorrection(books, provision, { from, to: stop, quantity: -over });
+    if (over > 0n) emitCorrection(books, provision, "correction", { from, to: stop, quantity: -over });
     from = stop;
   }
 }
@@ -237,10 +243,10 @@ function shrink(share: Share, over: OpenRow): bigint {
   return left;
 }
 
-function emitCorrection(books: Books, provision: KnownProvision, row: OpenRow): void {
+export function emitCorrection(books: Books, provision: KnownProvision, why: "correction" | "metered_past", row: OpenRow): void {
   provision.emitted += row.quantity;
   books.emit?.({
-    id: deriveId("usage", books.cell, provision.provision_id, "lost", "correction", row.from.toString()),
+    id: deriveId("usage", books.cell, provision.provision_id, "lost", why, row.from.toString()),
     source: "fold",
     kind: "gpu_time",
     ...extent(row),

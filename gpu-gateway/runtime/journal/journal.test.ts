@@ -30,7 +30,7 @@ const open = (more: Partial<JournalOptions> = {}): Promise<Journal> =>
   openJournal({ dir, cell: CELL, on_failure: (reason) => void failures.push(reason), ...more });
 async function contents(journal: Journal): Promise<MeteringRecord[]> {
   const all: MeteringRecord[] = [];
-  for await (const { record } of journal.read(beginningOf(await journal.oldest()), journal.end())) all.push(record);
+  for await (const { record } of journal.read(beginningOf(await journal.first()), journal.end())) all.push(record);
   return all;
 }
 

@@ -60,6 +60,8 @@ export interface Journal extends JournalReader {
   readonly recovery: Recovery;
   /** Of everything appended. Nobody else may apply to it. */
   readonly fold: Fold;
+  /** A new segment whose head holds `state`, whatever was before: for a cell that was another's meanwhile. Its records come after the instant `after`. */
+  beginAnew(state: FoldState, after: Nanos): Promise<Position>;
   readonly last_t: Nanos | null;
   state(): "open" | "failed" | "closed";
   /** What the fold says of it, usage left out. */
@@ -80,7 +82,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
   const segment_bytes_max = options.segment_bytes_max ?? SEGMENT_BYTES_MAX;
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const recovered = await recover(dir, cell);
-  const { fold } = recovered;
+  let { fold } = recovered;
 
   let status: "open" | "failed" | "closed" = "open";
   let failure = "";
@@ -105,9 +107,9 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     if (pending_chars > PENDING_CHARS_MAX) fail(`the disk has not taken ${pending_chars} characters of journal`);
   }
 
-  function rotate(): void {
+  function rotate(state: FoldState): void {
     const segment = appended_seq + 1;
-    const head = { type: "segment", format: JOURNAL_FORMAT, cell, state: fold.checkpoint() } as const;
+    const head = { type: "segment", format: JOURNAL_FORMAT, cell, state } as const;
     const text = encodeLine(segment, head);
     enqueue({ new_segment: segment, text, last_seq: segment });
     segment_chars = 0;
@@ -178,17 +180,36 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     durable_end = { segment, offset: 0, seq: segment - 1 };
   }
 
+  function durable(): Promise<void> {
+    if (status === "failed") return Promise.reject(new JournalFailed(failure));
+    if (durable_end.seq >= appended_seq) return Promise.resolve();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    waiters.push({ seq: appended_seq, resolve, reject });
+    schedule();
+    return promise;
+  }
+
   return {
-    ...journalReader(dir, options.retain_bytes_max),
+    ...journalReader(dir, cell, options.retain_bytes_max),
     recovery: recovered.recovery,
-    fold,
+    get fold() {
+      return fold;
+    },
+    async beginAnew(state, after) {
+      rotate(state);
+      fold = liveFold(cell, state);
+      const segment = appended_seq;
+      if (last_t === null || after > last_t) last_t = after;
+      await durable();
+      return beginningOf(segment);
+    },
     get last_t() {
       return last_t;
     },
     state: () => status,
     append(record) {
       if (status !== "open") return [];
-      if (segment_chars > segment_bytes_max) rotate();
+      if (segment_chars > segment_bytes_max) rotate(fold.checkpoint());
       const text = encodeLine(appended_seq + 1, record);
       enqueue({ new_segment: null, text, last_seq: appended_seq + 1 });
       segment_chars += text.length;
@@ -196,14 +217,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       schedule();
       return fold.apply(record);
     },
-    durable() {
-      if (status === "failed") return Promise.reject(new JournalFailed(failure));
-      if (durable_end.seq >= appended_seq) return Promise.resolve();
-      const { promise, resolve, reject } = Promise.withResolvers<void>();
-      waiters.push({ seq: appended_seq, resolve, reject });
-      schedule();
-      return promise;
-    },
+    durable,
     end: () => durable_end,
     async close() {
       while (unwritten()) {

@@ -1,0 +1,236 @@
+/**
+ * Gateways that take a cell from one another on a real Postgres, each with a journal of its own that may be lost: whatever the order, what is
+ * metered is what was provisioned, and a gap is on `lost`.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { asId, type CellId } from "../../schema/core/ids.ts";
+import { nanos } from "../../schema/core/time.ts";
+import { createPostgresLedger } from "../../schema/db/ledger.ts";
+import { reconcileCells } from "../../schema/db/queries/reports/reconcile-cells.ts";
+import { freshDatabase, type FreshDatabase } from "../../test/support/postgres.ts";
+import { readStanding } from "../standing.ts";
+import type { Ledger } from "../ports/ledger.ts";
+import { createMeter, type Meter } from "./meter.ts";
+import { accept, announce, NODE, PROVISION, serve } from "./meter.test-support.ts";
+import { createShipper } from "./shipper.ts";
+
+const START = 1_795_000_050_000_000_000n;
+const MS = 1_000_000n;
+const SECOND = 1_000n * MS;
+
+let db: FreshDatabase;
+let dir = "";
+let cell: CellId;
+let cells = 0;
+let now = START;
+let anomalies: string[] = [];
+/** How many more shipments the ledger takes before it cannot be reached. */
+let shipments_left = Infinity;
+
+beforeAll(async () => {
+  db = await freshDatabase();
+  dir = await mkdtemp(join(tmpdir(), "millrace-takeover-"));
+}, 60_000);
+afterAll(async () => {
+  await db.drop();
+  await rm(dir, { recursive: true, force: true });
+}, 60_000);
+beforeEach(() => {
+  cell = asId<"cell">(`cell_${++cells}`);
+  now = START;
+  anomalies = [];
+  shipments_left = Infinity;
+});
+
+const ledger: Ledger = {
+  ship(shipment) {
+    if (shipments_left <= 0) return Promise.resolve({ type: "unavailable", reason: "gone" });
+    shipments_left -= 1;
+    return createPostgresLedger(db.sql).ship(shipment);
+  },
+};
+const folder = (owner: string) => join(dir, cell, owner);
+
+async function own(owner: string, provisioned_at = START, skew_ns = 0n): Promise<Meter> {
+  const meter = await createMeter({
+    journal_dir: folder(owner),
+    cell,
+    epoch: 1,
+    boot_id: `${owner}_${now}`,
+    standing: await readStanding(db.sql, cell),
+    startShipper: (parts) => createShipper({ ...parts, ledger, shipment_rows_max: 4 }),
+    renew: () => Promise.resolve(new Map([[NODE, nanos(now + 10n * SECOND)]])),
+    on_failure: (reason) => expect.unreachable(reason),
+    on_anomaly: (detail) => void anomalies.push(detail),
+    clock: { wall_now_ns: () => now + skew_ns, hrtime_ns: () => now },
+  });
+  for (const call of meter.open_calls)
+    meter.record({ type: "call_ended", call, outcome: "failed", code: "gateway_lost", tokens: { prompt: 0, cached: 0, completion: 0 } });
+  if (provisioned_at <= now) announce(meter, nanos(provisioned_at));
+  return meter;
+}
+/** Dies where it stands: of its last rows the ledger gets `shipments`, and no watermark that it had not. */
+async function die(meter: Meter, shipments: number): Promise<void> {
+  shipments_left = shipments;
+  await meter.close();
+  shipments_left = Infinity;
+}
+let calls = 0;
+async function work(meter: Meter, times: number, cut_every: number): Promise<void> {
+  for (let i = 1; i <= times; i++) {
+    const call = `call_${++calls}`;
+    accept(meter, call);
+    now += 700n * MS;
+    serve(meter, call);
+    if (i % cut_every === 0) await meter.cut();
+  }
+}
+async function books() {
+  const [found] = await reconcileCells(db.sql, { from: nanos(0n), to: nanos(now * 2n) }).then((all) =>
+    all.filter((one) => one.cell === cell),
+  );
+  if (found === undefined) throw new Error("no books");
+  const metered = Object.values(found.metered_gpu_ns).reduce((sum, ns) => sum + ns, 0n);
+  return { ...found, difference: metered - found.provisioned_gpu_ns, lost: found.metered_gpu_ns["lost"] ?? 0n };
+}
+
+test.each([0, 1, 3])("another machine takes over; %i shipments past the watermark are in the books already", async (shipments) => {
+  const first = await own("a");
+  await work(first, 6, 3);
+  expect((await first.settle()).type).toBe("settled");
+  const { through_ns: watermark } = await books();
+  await work(first, 6, 100);
+  await die(first, shipments);
+  now += 90n * SECOND;
+  const boot = now;
+
+  const second = await own("b");
+  await work(second, 3, 3);
+  expect((await second.settle()).type).toBe("settled");
+  const after = await books();
+  expect(after.difference).toBe(0n);
+  expect(after.provisioned_gpu_ns).toBe((after.through_ns - START) * 4n);
+  const [past] = await db.sql`
+    select coalesce(sum(quantity), 0)::text as ns from usage
+    where cell = ${cell} and kind = 'gpu_time' and from_ns >= ${watermark.toString()} and to_ns < ${boot.toString()} and coalesce(cost_centre, '') <> 'lost'`;
+  expect(BigInt(String(past?.["ns"])) > 0n).toBe(shipments > 0);
+  // All between the watermark and the boot that is in no row of the first's; the nanoseconds are the line's.
+  expect((after.lost - ((boot - watermark) * 4n - BigInt(String(past?.["ns"])))) / MS).toBe(0n);
+  expect(anomalies).toEqual([]);
+  await second.close();
+});
+
+test("its own restart takes nothing over: calls keep what they used, also where the position was not saved", async () => {
+  const first = await own("a");
+  await work(first, 6, 3);
+  await first.settle();
+  await work(first, 6, 2);
+  await die(first, 2);
+  await rm(join(folder("a"), "shipped.json"));
+  now += SECOND;
+  const again = await own("a");
+  await again.settle();
+  const { difference, lost, calls: ended } = await books();
+  expect([difference, ended, anomalies]).toEqual([0n, 12, []]);
+  expect(lost / SECOND).toBe(3n); // the second in which nobody was there, on four GPUs
+  await again.close();
+});
+
+test("the first comes back after another: what it had not shipped is not metered a second time, and it ends the calls that it left", async () => {
+  const first = await own("a");
+  await work(first, 6, 3);
+  await first.settle();
+  await work(first, 6, 100);
+  accept(first, "call_left");
+  await die(first, 1);
+  now += 30n * SECOND;
+  const second = await own("b");
+  await work(second, 6, 3);
+  await die(second, 2);
+  now += 30n * SECOND;
+  const third = await own("a");
+  expect(third.open_calls).toEqual(["call_left"]);
+  await third.settle();
+  expect((await books()).difference).toBe(0n);
+  expect(anomalies).toEqual([expect.stringContaining("another gateway metered this cell meanwhile")]);
+  await third.close();
+  // What of its journal was not shipped before the other came is not shipped when all is read again, either.
+  await rm(join(folder("a"), "shipped.json"));
+  now += SECOND;
+  const fourth = await own("a");
+  await fourth.settle();
+  expect((await books()).difference).toBe(0n);
+  expect(anomalies).toHaveLength(1);
+  await fourth.close();
+});
+
+test("one that took over and showed nobody takes over again: another may have been there unseen", async () => {
+  const first = await own("a");
+  await work(first, 6, 3);
+  await first.settle();
+  await work(first, 6, 100);
+  await die(first, 1);
+  const second = await own("b");
+  await work(second, 3, 3);
+  await die(second, 0);
+  now += SECOND;
+  const back = await own("a");
+  await work(back, 3, 100);
+  await die(back, 2);
+  const third = await own("b");
+  await third.settle();
+  expect((await books()).difference).toBe(0n);
+  await third.close();
+});
+
+test("a provision that began while nobody looked is `lost` until the boot", async () => {
+  const first = await own("a");
+  first.record({ type: "node_released", node: NODE, at: first.now(), provision_id: PROVISION });
+  await first.settle();
+  await first.close();
+  const at = now + 5n * SECOND;
+  now += 15n * SECOND;
+  const second = await own("b", START * 2n);
+  second.record({ type: "node_provisioned", node: NODE, gpus: 2, at: nanos(at), provision_id: "prov_b" });
+  now += 20n * SECOND;
+  await second.settle();
+  const { difference, metered_gpu_ns } = await books();
+  expect(difference).toBe(0n);
+  expect([(metered_gpu_ns["lost"] ?? 0n) / SECOND, ((metered_gpu_ns["unassigned"] ?? 0n) + MS) / SECOND]).toEqual([20n, 40n]);
+  expect(anomalies).toEqual([]);
+  await second.close();
+});
+
+test.each([1, 2, 3, 4, 18, 21, 26, 35, 51, 63, 65, 67])(
+  "any sequence of takeovers, with lost journals and deaths between shipments (seed %i): metered = provisioned",
+  async (seed) => {
+    let random = seed;
+    const pick = (below: number): number => {
+      random = (random * 1_103_515_245 + 12_345) & 0x7fffffff;
+      return (random >> 8) % below;
+    };
+    for (let stint = 0; stint < 8; stint++) {
+      const owner = `gateway_${pick(3)}`;
+      if (pick(4) === 0) await rm(folder(owner), { recursive: true, force: true });
+      if (pick(6) === 0) await rm(join(folder(owner), "shipped.json"), { force: true });
+      // Machines' clocks differ.
+      const meter = await own(owner, START, BigInt(pick(10_000) - 5_000) * MS);
+      await work(meter, pick(8), 1 + pick(4));
+      if (pick(2) === 0) await meter.settle();
+      await work(meter, pick(5), 100);
+      await die(meter, pick(4));
+      now += BigInt(pick(100_000)) * MS;
+    }
+    const last = await own("last");
+    last.record({ type: "node_released", node: NODE, at: last.now(), provision_id: PROVISION });
+    now += SECOND;
+    expect((await last.settle()).type).toBe("settled");
+    const { difference, through_ns } = await books();
+    expect([difference, through_ns >= now]).toEqual([0n, true]);
+    expect(anomalies.filter((detail) => !detail.startsWith("another gateway metered"))).toEqual([]);
+    await last.close();
+  },
+);
