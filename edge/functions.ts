@@ -4,6 +4,7 @@ import { findVersion } from "../schema/db/queries/functions/find-version.ts";
 import { resolveVersion, type VersionRecord } from "../schema/db/queries/functions/resolve-version.ts";
 import { withDatabase } from "./database.ts";
 import type { Env } from "./env.ts";
+import { bad, good } from "./runtime/result.ts";
 import type { FunctionCode, FunctionConfig } from "./runtime/execution.ts";
 
 export type ResolvedFunction = {
@@ -38,9 +39,12 @@ export function codeOf(
     hash: of.code_hash,
     config_hash: of.config_hash,
     async load() {
-      const found = await withDatabase(env.DB, (sql) => findVersion(sql, of));
-      if (!found) throw new Error(`version ${of.version} is gone`);
-      return found.code;
+      try {
+        const found = await withDatabase(env.DB, (sql) => findVersion(sql, of));
+        return found ? good(found.code) : bad("internal", "The version's code is gone.");
+      } catch {
+        return bad("database_unavailable", "The function's code could not be read.");
+      }
     },
   };
 }

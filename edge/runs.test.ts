@@ -1,6 +1,7 @@
 /** Runs as a client meets them, from deploy to result, and after their object died. */
 import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { describe, expect, test } from "vitest";
+import { deriveId } from "../schema/core/ids.ts";
 import { withDatabase } from "./database.ts";
 import type { Run } from "./objects/run.ts";
 import {
@@ -10,6 +11,7 @@ import {
   deploy,
   events,
   invoke,
+  origin,
   output,
   peerState,
   problem,
@@ -168,6 +170,101 @@ describe("one key, one run", () => {
       [1, 2, 3].map(() => keyed("long", words(3), "k-3", { prefer: "respond-async" }).then((r) => r.json<RunBody>())),
     );
     expect(new Set(both.map((r) => r.run)).size).toBe(1);
+  });
+
+  /** Of the run's own object only: the door's database stays. */
+  const databaseOf = (run: string, away: boolean, port = 1) =>
+    runInDurableObject(bindings.RUNS.getByName(run), (object: Run) => {
+      const holder = object as unknown as { env: object };
+      const DB = { connectionString: `postgres://nobody@127.0.0.1:${port}/none`, host: "127.0.0.1", port };
+      holder.env = away ? { ...bindings, DB } : bindings;
+    });
+  const usageOf = (run: string) =>
+    withDatabase(bindings.DB, (sql) => sql<{ kind: string }[]>`select kind from usage where run = ${run} order by kind`);
+
+  test.each(["version", "run"])("a run whose code could not be loaded is not kept under its key (isolation: %s)", async (isolation) => {
+    const name = `unloaded-${isolation}`;
+    await deploy(name, "async (ctx) => ctx.step('count', () => (globalThis.n = (globalThis.n ?? 0) + 1))", { config: { isolation } });
+    const key = `k-unloaded-${isolation}`;
+    const run = deriveId("run", a.tenant, a.project, key);
+    await databaseOf(run, true);
+    const failed = await keyed(name, 1, key);
+    expect([failed.status, await problem(failed)]).toEqual([
+      503,
+      expect.objectContaining({ code: "database_unavailable", retryable: true, run }),
+    ]);
+    // Seen as it is, and in no bill.
+    expect(await get(`/v1/runs/${run}`)).toMatchObject({ status: "failed", error: { code: "database_unavailable" } });
+    expect((await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))).map((e) => e.event)).toEqual([
+      "run.started",
+      "run.failed",
+    ]);
+    await runInDurableObject(bindings.RUNS.getByName(run), (object: Run) => object.alarm());
+    expect(await usageOf(run)).toEqual([]);
+    // Still away: it is tried again, and fails again.
+    expect((await keyed(name, 1, key)).status).toBe(503);
+
+    await databaseOf(run, false);
+    const both = await Promise.all([keyed(name, 1, key, { prefer: "respond-async" }), keyed(name, 1, key, { prefer: "respond-async" })]);
+    expect(both.map((answer) => answer.status)).toEqual([202, 202]);
+    const all = await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }));
+    expect(all.map((e) => e.event)).toEqual(["run.started", "step", "step", "run.done"]);
+    for (const answer of [await keyed(name, 1, key), await keyed(name, 1, key)])
+      expect(await answer.json()).toMatchObject({ run, output: 1 });
+    expect(await problem(keyed(name, 2, key))).toMatchObject({ status: 422, code: "idempotency_mismatch" });
+    await runInDurableObject(bindings.RUNS.getByName(run), (object: Run) => object.alarm());
+    expect((await usageOf(run)).map((row) => row.kind)).toEqual(["edge_request", "edge_wall"]);
+  });
+
+  test("one that cannot load the code spoils the isolate for no other that waits for it", async () => {
+    await deploy("spoilt", "(ctx) => ctx.input");
+    const start = async (key: string) => {
+      expect((await keyed("spoilt", key, key, { prefer: "respond-async" })).status).toBe(202);
+      return deriveId("run", a.tenant, a.project, key);
+    };
+    const endOf = async (run: string) => (await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))).at(-1);
+    await databaseOf(deriveId("run", a.tenant, a.project, "k-spoils"), true, origin.silent_port);
+    const spoiler = await start("k-spoils");
+    while ((await (await fetch(`${origin.allowed}/held`)).text()) === "0") await scheduler.wait(5);
+    const others = [await start("k-waits-1"), await start("k-waits-2")];
+    await fetch(`${origin.allowed}/hang-up`);
+    expect(await endOf(spoiler)).toMatchObject({ event: "run.failed", data: { error: { code: "database_unavailable" } } });
+    expect((await Promise.all(others.map(endOf))).map((event) => event?.data["output"])).toEqual(["k-waits-1", "k-waits-2"]);
+  });
+
+  test("a failure after its code began is kept, one of ours too", async () => {
+    await deploy(
+      "began",
+      "async (ctx) => { ctx.log(String(globalThis.begun = (globalThis.begun ?? 0) + 1)); await ctx.ai.chat(ctx.input); }",
+    );
+    const ask = words(1, { refuse: { code: "no_capacity" } });
+    const first = await problem(keyed("began", ask, "k-began"));
+    expect(first).toMatchObject({ status: 503, code: "no_capacity" });
+    expect(await problem(keyed("began", ask, "k-began"))).toMatchObject({ code: "no_capacity", run: first.run });
+    const { lines } = await get<{ lines: { text: string }[] }>(`/v1/runs/${first.run}/logs`);
+    expect(lines.map((line) => line.text)).toEqual(["1"]);
+  });
+
+  test("a run that began, died, and cannot be loaded again keeps its failure", async () => {
+    await deploy("began-before", "async (ctx) => (await ctx.ai.chat(ctx.input)).text", { config: { isolation: "run" } });
+    const ask = words(1, { hang: true });
+    const answer = await stream("began-before", ask, { "idempotency-key": "k-before" });
+    const run = deriveId("run", a.tenant, a.project, "k-before");
+    try {
+      for await (const event of sse(answer)) if (event.event === "step") await abortAllDurableObjects();
+    } catch {
+      // The stream broke with its object.
+    }
+    await databaseOf(run, true);
+    expect((await problem(keyed("began-before", ask, "k-before"))).code).toBe("idempotency_in_flight");
+    expect((await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))).at(-1)).toMatchObject({
+      event: "run.failed",
+      data: { error: { code: "database_unavailable" } },
+    });
+    await databaseOf(run, false);
+    expect(await problem(keyed("began-before", ask, "k-before"))).toMatchObject({ code: "database_unavailable" });
+    await runInDurableObject(bindings.RUNS.getByName(run), (object: Run) => object.alarm());
+    expect((await usageOf(run)).map((row) => row.kind)).toEqual(["edge_request", "edge_wall"]);
   });
 
   test("a key that is no key", async () => {

@@ -9,8 +9,8 @@ export const bindings = env as unknown as Env;
 const postgres_info: EdgePostgres = inject("edge_postgres");
 /** Two tenants, and another project of the first one's. */
 export const { a, b, sibling } = postgres_info;
-/** A site elsewhere, under two names. */
-export const origin: { readonly allowed: string; readonly other: string } = inject("origin");
+/** A site elsewhere, under two names, and a port where nobody speaks. */
+export const origin: { readonly allowed: string; readonly other: string; readonly silent_port: number } = inject("origin");
 const worker = exports as unknown as { default: { fetch(request: Request): Promise<Response> } };
 
 export function request(

@@ -63,6 +63,11 @@ export class RunLog {
     this.#event({ type: "run.started", run: spec.run });
   }
 
+  /** In the transaction that creates the run anew. */
+  erase(): void {
+    for (const table of ["meta", "run", "events", "logs", "parent_untold", "usage_outbox"]) this.#sql.exec(`DROP TABLE ${table}`);
+  }
+
   read(): StoredRun {
     const row = this.#sql.exec<Row>("SELECT spec, status, created_at_ms, deadline_at_ms, finished_at_ms, attempts, outcome FROM run").one();
     return {

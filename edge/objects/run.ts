@@ -2,6 +2,8 @@
  * One durable execution of a function.
  *
  *   (nothing) ──start──▶ running ──outcome──▶ done | failed | cancelled ──RETENTION_MS──▶ (nothing)
+ *                          ▲                    │ failed before the guest's code began
+ *                          └──────start─────────┘
  *                          │  ▲
  *               evicted    ▼  │ alarm, or any request: replayed from its memoised steps (D11)
  *                        (asleep)
@@ -50,12 +52,21 @@ export class Run extends DurableObject<Env> implements RunObject {
   }
 
   async start(spec: RunSpec): Promise<RunStarted> {
-    if (this.#log.exists) return this.#attach(spec);
+    const anew = this.#neverBegan(this.#visible(spec.identity));
+    if (this.#log.exists && !anew) return this.#attach(spec);
     const now_ms = Date.now();
-    this.ctx.storage.transactionSync(() => this.#log.create(spec, now_ms, spec.deadline_at_ms ?? now_ms + spec.config.timeout_ms));
+    this.ctx.storage.transactionSync(() => {
+      if (anew) this.#log.erase();
+      this.#log.create(spec, now_ms, spec.deadline_at_ms ?? now_ms + spec.config.timeout_ms);
+    });
     await this.ctx.storage.setAlarm(now_ms + WATCH_MS);
     this.#ensureLive();
     return { type: "created", view: viewOf(this.#log.read()) };
+  }
+
+  /** A run that failed for a reason of ours before any of its code was executed: nothing was done, nothing is billed, the key is free. */
+  #neverBegan(stored: StoredRun | null): boolean {
+    return stored?.outcome?.status === "failed" && stored.outcome.began === false;
   }
 
   #attach(spec: RunSpec): RunStarted {
@@ -170,8 +181,8 @@ export class Run extends DurableObject<Env> implements RunObject {
     this.ctx.storage.transactionSync(() => {
       const stored = this.#log.read();
       if (stored.outcome) return;
-      this.#log.finish(outcome, now_ms);
-      this.#debts.incur(stored, now_ms);
+      this.#log.finish(provenOutcome(stored, outcome), now_ms);
+      if (!this.#neverBegan(this.#log.read())) this.#debts.incur(stored, now_ms);
       forgetExecution(this.ctx.storage.sql, stored.spec.identity.program);
     });
     this.#readers.moved();
@@ -267,6 +278,15 @@ export class Run extends DurableObject<Env> implements RunObject {
   async dump(): Promise<Record<string, unknown[]>> {
     return this.#log.exists ? this.#log.dump() : {};
   }
+}
+
+/**
+ * Only of a first attempt is it known that nothing began: one before it may have come further. A called function's failure is its
+ * caller's already, whose own code is at work.
+ */
+function provenOutcome(stored: StoredRun, outcome: Outcome): Outcome {
+  if (outcome.status !== "failed" || (stored.attempts === 1 && !stored.spec.parent)) return outcome;
+  return { status: "failed", error: outcome.error };
 }
 
 const TOO_MANY_EVENTS = failure("too_many_steps", `A run has at most ${RUN_EVENTS_MAX} events.`);

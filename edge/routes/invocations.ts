@@ -4,7 +4,8 @@
  *   answered in one piece   same key while the run is going: 409; once it is over: its result
  *   as an event stream      same key: the same run's events, from the start
  *   respond-async           same key: 202 with the same run
- * Another function or input under the same key is 422. A client that goes away does not stop its run: it may come back for it.
+ * Another function or input under the same key is 422. A run that failed before its code began (the database was away) is not kept
+ * under the key: the same request again tries again. A client that goes away does not stop its run: it may come back for it.
  */
 import { Hono } from "hono";
 import { failure } from "../../schema/core/errors.ts";

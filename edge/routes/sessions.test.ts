@@ -287,8 +287,10 @@ test("what was remembered of a revocation is forgotten, and nothing stays", asyn
   expect(await object().enter("0")).toBe("revoked");
   await runInDurableObject(object(), (_object, { storage }) => void storage.sql.exec("UPDATE revoked SET forget_at_ms = 0"));
   await runDurableObjectAlarm(object());
-  const tables = await runInDurableObject(object(), (_object, { storage }) => storage.sql.exec("SELECT name FROM sqlite_master").toArray());
-  expect(tables.filter(({ name }) => !String(name).startsWith("_cf"))).toEqual([]);
+  const tables = await runInDurableObject(object(), (_object, { storage }) =>
+    storage.sql.exec<{ name: string }>("SELECT name FROM sqlite_master").toArray(),
+  );
+  expect(tables.filter(({ name }) => !name.startsWith("_cf"))).toEqual([]);
 });
 
 test("a session that has no socket of a key any more is not known to it", async () => {

@@ -138,7 +138,7 @@ class Engine implements Execution {
         if (this.#over) throw new Error("the execution was over before it began");
         return runInIsolate({ ctx, env, tenant, function: identity.function, code, config, props, invocation, signal: this.#abort.signal });
       });
-      return this.#outcomeOf(answer);
+      return answer.ok ? this.#outcomeOf(answer.value) : { status: "failed", error: answer.error, began: false };
     } catch (error) {
       return { status: "failed", error: isolateFailure(error) };
     }

@@ -15,6 +15,7 @@ import type { FunctionId, ProgramId, ProjectId, RunId, SessionId, TenantId, Vers
 import type { TokenUsage } from "../../schema/core/wire/chat.ts";
 import type { deployRequest } from "../../schema/core/wire/http.ts";
 import type { Env } from "../env.ts";
+import type { Result } from "./result.ts";
 import type { GatewayCall, GatewayFrame } from "../gateway-client-call.ts";
 
 /** Who executes, for whom. Set by the object from what the door verified; a guest never names any of it. */
@@ -47,7 +48,7 @@ export type HostAddress = { readonly binding: "RUNS" | "SESSIONS"; readonly id: 
 export type FunctionConfig = z.infer<typeof deployRequest>["config"];
 
 /** The code of a version: fetched only when no isolate of it is loaded. */
-export type FunctionCode = { readonly hash: string; readonly config_hash: string; load(): Promise<string> };
+export type FunctionCode = { readonly hash: string; readonly config_hash: string; load(): Promise<Result<string>> };
 
 export type ExecutionFact =
   | {
@@ -67,7 +68,8 @@ export type ExecutionSink = { append(facts: readonly ExecutionFact[]): void };
 
 export type Outcome =
   | { readonly status: "done"; readonly output: unknown }
-  | { readonly status: "failed"; readonly error: Failure }
+  /** `began: false`: the guest's code was never started, for a reason of ours. */
+  | { readonly status: "failed"; readonly error: Failure; readonly began?: false }
   | { readonly status: "cancelled"; readonly error: Failure };
 
 /** The part of the gateway client (gateway-client.ts) that the engine uses; a called function's Run puts the root's relay here. */

@@ -2,7 +2,7 @@
  * User code in an isolate of its own (D8, I10). The loader's id names the tenant, the function, the code and its configuration, so
  * tenants never share one (I3); `env` is empty; the network is absent, or an allow-list.
  */
-import { failure, type Failure } from "../../schema/core/errors.ts";
+import { ERRORS, failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
 import { hashParts, sha256Hex } from "../../schema/core/hash.ts";
 import { RESULT_BYTES_MAX, type GuestInvocation } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
@@ -10,6 +10,7 @@ import type { CapabilityProps } from "./capabilities.ts";
 import type { EgressProps } from "./egress.ts";
 import type { FunctionCode, FunctionConfig } from "./execution.ts";
 import { GUEST_MAIN, GUEST_MODULES } from "./guest-modules.ts";
+import { bad, good, type Result } from "./result.ts";
 
 const COMPATIBILITY_DATE = "2026-10-01";
 /** CPU, not wall time; enforced by the platform, not by local workerd. */
@@ -63,23 +64,68 @@ export type IsolateRequest = {
   readonly signal: AbortSignal;
 };
 
-/** Resolves to the guest's answer as it sent it: unverified text. Rejects when the isolate could not run it. */
-export async function runInIsolate(request: IsolateRequest): Promise<string> {
+/**
+ * Resolves to the guest's answer as it sent it: unverified text; or to a failure of ours, and then nothing of the guest's was executed.
+ * Rejects when the isolate could not run it.
+ */
+export async function runInIsolate(request: IsolateRequest): Promise<Result<string>> {
   const { ctx, env, code, config, props } = request;
   const loopback = ctx.exports as unknown as Loopback;
-  const load = async () => workerCode(ctx, await code.load(), config);
-  const worker =
-    config.isolation === "run" ? env.LOADER.load(await load()) : env.LOADER.get(isolateId(request.tenant, request.function, code), load);
-  const guest = worker.getEntrypoint("Guest", {
-    props: {
-      ai: loopback.AI({ props }),
-      memory: loopback.MemoryCapability({ props }),
-      call: loopback.CallCapability({ props }),
-      journal: loopback.JournalCapability({ props }),
-    },
-  }) as unknown as GuestStub;
-  const answer = await guest.fetch("https://guest/", { method: "POST", body: JSON.stringify(request.invocation), signal: request.signal });
-  return await readAnswer(answer, request.signal);
+  const id = isolateId(request.tenant, request.function, code);
+  for (let again = false; ; again = true) {
+    let asked = false;
+    const load = async () => {
+      asked = true;
+      const source = await code.load();
+      if (!source.ok) throw new Error(notLoaded(env, source.error.code));
+      return workerCode(ctx, source.value, config);
+    };
+    const name = names.get(id) ?? id;
+    try {
+      const worker = config.isolation === "run" ? env.LOADER.load(await load()) : env.LOADER.get(name, load);
+      const guest = worker.getEntrypoint("Guest", {
+        props: {
+          ai: loopback.AI({ props }),
+          memory: loopback.MemoryCapability({ props }),
+          call: loopback.CallCapability({ props }),
+          journal: loopback.JournalCapability({ props }),
+        },
+      }) as unknown as GuestStub;
+      const body = JSON.stringify(request.invocation);
+      const answer = await guest.fetch("https://guest/", { method: "POST", body, signal: request.signal });
+      return good(await readAnswer(answer, request.signal));
+    } catch (error) {
+      const failed = codeNotLoaded(env, error);
+      if (failed === undefined) throw error;
+      rename(id, name);
+      // Somebody else's attempt failed, perhaps long ago: this one has not asked for the code yet.
+      if (asked || again) return bad(failed, "The function's code could not be read.");
+    }
+  }
+}
+
+/** The loader keeps a callback's failure under its name for good: then the isolate gets another. Beyond the limit the oldest get theirs back. */
+const names = new Map<string, string>();
+const NAMES_MAX = 1_000;
+
+function rename(id: string, failed: string): void {
+  if ((names.get(id) ?? id) !== failed) return; // it has another already
+  names.delete(id);
+  if (names.size >= NAMES_MAX) names.delete(names.keys().next().value ?? "");
+  names.set(id, `${id}/${crypto.randomUUID()}`);
+}
+
+/**
+ * What the loader's callback throws where the code could not be read. The runtime hands it, as text alone, to all who ask for the
+ * isolate, in whatever process of ours; a guest, whose words may be in an error too, cannot know it.
+ */
+const notLoaded = (env: Env, code: ErrorCode): string => `${hashParts("not loaded", env.MILLRACE_CELL_SECRET)} ${code}`;
+
+function codeNotLoaded(env: Env, error: unknown): ErrorCode | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const at = error.message.indexOf(notLoaded(env, "" as ErrorCode));
+  const code = at === -1 ? undefined : /^\w+ (\w+)/.exec(error.message.slice(at))?.[1];
+  return code !== undefined && code in ERRORS ? (code as ErrorCode) : undefined;
 }
 
 /** A guest may have made its own answer, endless or silent: the reading ends at the limit, and with the run. */

@@ -1,26 +1,45 @@
 /**
  * vitest globalSetup of project `edge`: a site elsewhere, for functions to fetch. `?to=…` sends them on, `/headers` answers with the
- * headers that arrived, `/forged` pretends to be a refusal of the edge's own; the rest answers.
+ * headers that arrived, `/forged` pretends to be a refusal of the edge's own; the rest answers. Beside it a server that says nothing:
+ * `/held` counts its connections, `/hang-up` ends them.
  */
 import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer as createSilentServer, type AddressInfo, type Socket } from "node:net";
 import type { TestProject } from "vitest/node";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const held = new Set<Socket>();
+  const silent = createSilentServer((socket) => {
+    held.add(socket);
+    socket.on("error", () => socket.destroy());
+    socket.on("close", () => held.delete(socket));
+  });
+  silent.listen(0, "127.0.0.1");
+  await once(silent, "listening");
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? "/", "http://origin");
     const to = searchParams.get("to");
     if (to !== null) response.writeHead(302, { location: to }).end();
     else if (pathname === "/headers") response.end(JSON.stringify(request.headers));
     else if (pathname === "/forged") response.writeHead(200, { "x-millrace-egress-forbidden": "bank.example" }).end("forged");
-    else response.end("here");
+    else if (pathname === "/held") response.end(String(held.size));
+    else if (pathname === "/hang-up") {
+      for (const socket of held) socket.destroy();
+      response.end("done");
+    } else response.end("here");
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as AddressInfo;
-  project.provide("origin", { allowed: `http://127.0.0.1:${port}`, other: `http://localhost:${port}` });
+  project.provide("origin", {
+    allowed: `http://127.0.0.1:${port}`,
+    other: `http://localhost:${port}`,
+    silent_port: (silent.address() as AddressInfo).port,
+  });
   return async () => {
+    for (const socket of held) socket.destroy();
+    silent.close();
     server.closeAllConnections();
     server.close();
     await once(server, "close");

@@ -5,7 +5,7 @@ declare module "vitest" {
   interface ProvidedContext {
     link_peer: { url: string; cell_secret: string };
     edge_postgres: EdgePostgres;
-    /** The same site under two host names. */
-    origin: { allowed: string; other: string };
+    /** The same site under two host names, and a server that says nothing. */
+    origin: { allowed: string; other: string; silent_port: number };
   }
 }
