@@ -125,7 +125,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   undo.push(() => meter.close());
   // An earlier boot accepted them and did not live to answer: their clients were cut off, and the books say so (I2).
   for (const call of meter.open_calls)
-    meter.record({ type: "call_ended", call, outcome: "failed", code: "gateway_lost", tokens: { prompt: 0, cached: 0, completion: 0 } });
+    meter.record({ type: "call_ended", call, outcome: "failed", code: "gateway_lost", tokens: meter.tokens_sent(call) });
 
   const provisions = new ProvisionBook(meter);
   runtime = new Runtime({

@@ -34,6 +34,8 @@ export type CallEntry = {
   readonly legs: Map<LegId, LegRun>;
   /** Tokens sent on to the client. */
   emitted: number;
+  /** How many of them the journal has heard of. */
+  noted: number;
   first_token_at: Micros | null;
   /** As the prefill leg (or the only leg) said; null until it did. */
   prompt: { readonly tokens: number; readonly cached: number } | null;

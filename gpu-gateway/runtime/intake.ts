@@ -76,6 +76,7 @@ export class Intake {
       resumable: request.resumable,
       legs: new Map(),
       emitted: 0,
+      noted: 0,
       first_token_at: null,
       prompt: null,
       served_by: [],

@@ -4,6 +4,7 @@ export const CALLS_RETAINED_MAX = 4_096; // ended calls kept for resumption: the
 export const FRAMES_RETAINED_MAX = 524_288; // output frames kept of all ended calls together: the oldest calls go first
 export const CALL_UNREAD_BYTES_MAX = 4_194_304; // output nobody has taken yet, per call: the call is cancelled, `slow_reader`
 export const PROGRESS_TICK_MS = 50; // how often the scheduler hears of tokens that arrived in between
+export const NOTE_PERIOD_MS = 500; // how often the journal is told what calls under way were sent: what a crash can leave unbooked
 export const SAMPLE_PERIOD_MS = 1_000; // how often an instance's own load figures are read
 export const HEALTH_FAILURES_MAX = 3; // samples in a row that fail: the instance is lost and its group is stopped
 export const PROBE_ATTEMPTS_MAX = 50; // probes of an instance that its provider calls ready: then its group is stopped

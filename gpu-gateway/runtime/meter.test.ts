@@ -126,6 +126,26 @@ describe("the meter", () => {
     expect((await open().then(async (third) => [third.open_calls, await third.close()]))[0]).toEqual([]);
   });
 
+  test("of a call that a crash left open it knows what was noted last, also across segments; of one that was never noted, nothing", async () => {
+    const first = await open({ segment_bytes_max: 2_000 });
+    announce(first, nanos(START));
+    for (const call of ["call_noted", "call_silent"]) accept(first, call);
+    const note = (completion: number) =>
+      first.record({ type: "calls_progressed", calls: [{ call: asId<"call">("call_noted"), prompt: 7, cached: 3, completion }] });
+    note(4);
+    note(9);
+    for (let i = 0; i < 20; i++) first.record({ type: "leg_left", leg: asId<"leg">(`unknown_${i}`) });
+    await first.close();
+    anomalies = [];
+    const second = await open();
+    expect(second.open_calls.map((call) => [call, second.tokens_sent(call)])).toEqual([
+      ["call_noted", { prompt: 7, cached: 3, completion: 9 }],
+      ["call_silent", { prompt: 0, cached: 0, completion: 0 }],
+    ]);
+    expect(anomalies).toEqual([]);
+    await second.close();
+  });
+
   test("a node that was released before the cut is known, and corrected, before the cut's rows count", async () => {
     const meter = await open();
     announce(meter, nanos(START));

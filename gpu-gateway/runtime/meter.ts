@@ -13,7 +13,7 @@
 import type { CallId, CellId, NodeId } from "../../schema/core/ids.ts";
 import { minuteOf, type Nanos } from "../../schema/core/time.ts";
 import type { CallGpuTime, FoldOutput } from "../policy/metering/outputs.ts";
-import type { MeteringRecord } from "../policy/metering/records.ts";
+import type { CallTokens, MeteringRecord } from "../policy/metering/records.ts";
 import type { Standing } from "../policy/metering/takeover.ts";
 import { openJournal } from "./journal/journal.ts";
 import { createTimeline } from "./journal/line.ts";
@@ -84,6 +84,8 @@ export type { SettleOutcome };
 export interface Meter {
   /** Calls that an earlier boot accepted and never ended. */
   readonly open_calls: readonly CallId[];
+  /** Of one of those: what it was sent at least, as the earlier boot noted every NOTE_PERIOD_MS. */
+  tokens_sent(call: CallId): CallTokens;
   /** The cell's line of time: UTC nanoseconds, never back. */
   now(): Nanos;
   /** Stamps, journals, folds: microseconds, no I/O. After a failure of the journal it is dropped. */
@@ -213,6 +215,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
 
   return {
     open_calls,
+    tokens_sent: (call) => journal.fold.tokens_sent(call),
     now: () => line.now(),
     record: (input) => append(input),
     durable: () => journal.durable(),

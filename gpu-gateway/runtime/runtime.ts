@@ -22,7 +22,7 @@ import { Fleet, type FleetOptions } from "./fleet.ts";
 import { digestOf, Intake, type CallRequest } from "./intake.ts";
 import { LegRun, type StartLeg } from "./leg-run.ts";
 import type { Meter, MeterInput } from "./meter.ts";
-import { PROGRESS_TICK_MS, SAMPLE_PERIOD_MS } from "./limits.ts";
+import { NOTE_PERIOD_MS, PROGRESS_TICK_MS, SAMPLE_PERIOD_MS } from "./limits.ts";
 
 export interface Scheduler {
   handle(event: SchedulerEvent, now: Micros): readonly Effect[];
@@ -91,6 +91,7 @@ export class Runtime {
     );
     this.#ticks = [
       setInterval(() => this.#reportProgress(), PROGRESS_TICK_MS).unref(),
+      setInterval(() => this.#noteProgress(), NOTE_PERIOD_MS).unref(),
       setInterval(() => this.#sweep(), SAMPLE_PERIOD_MS).unref(),
     ];
   }
@@ -344,6 +345,17 @@ export class Runtime {
   #reportProgress(): void {
     for (const leg of this.#unreported) this.dispatch({ type: "leg_progress", leg_id: leg.effect.leg_id, tokens: leg.tokens });
     this.#unreported.clear();
+  }
+
+  #noteProgress(): void {
+    const calls = [];
+    for (const entry of this.calls.values()) {
+      if (!entry.journaled || entry.emitted === entry.noted) continue;
+      entry.noted = entry.emitted;
+      const { prompt_tokens, cached_tokens, completion_tokens } = usageOf(entry, null);
+      calls.push({ call: entry.call.call_id, prompt: prompt_tokens, cached: cached_tokens, completion: completion_tokens });
+    }
+    if (calls.length > 0) this.record({ type: "calls_progressed", calls });
   }
 
   #sweep(): void {

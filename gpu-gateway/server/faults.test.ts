@@ -1,4 +1,6 @@
 /** What dies under a call: its client, its instances, the gateway itself. Nothing hangs, nothing is lost, the books add up. */
+import { readFileSync } from "node:fs";
+import path from "node:path";
 import OpenAI from "openai";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { MODEL, openWorld, type RunningEngine, type World } from "../../test/support/gateway-world.ts";
@@ -120,6 +122,8 @@ describe("kill -9 of the gateway", () => {
     const before = await world.engines();
     const stream = await clientOf(world).chat.completions.create({ ...ask, max_tokens: 2_000, stream: true });
     await stream[Symbol.asyncIterator]().next();
+    const journal = path.join(world.state_dir, "journal", "000000000000001.ndjson");
+    await until("tokens that the journal knows of", () => readFileSync(journal, "utf8").includes('"calls_progressed"'));
     const { epoch } = await world.state();
     await world.stop("SIGKILL");
     await world.start();
@@ -131,8 +135,11 @@ describe("kill -9 of the gateway", () => {
     const watermark = await settle(world);
     const [lost] = await world.sql`select coalesce(sum(quantity), 0)::text as ns from usage where cost_centre = 'lost'`;
     expect(BigInt(String(lost?.["ns"]))).toBeGreaterThan(0n);
-    const [open] = await world.sql`select outcome, code from calls where code = 'gateway_lost'`;
+    const [open] = await world.sql`
+      select outcome, code, prompt_tokens::int as prompt, completion_tokens::int as completion from calls where code = 'gateway_lost'`;
     expect(open).toMatchObject({ outcome: "failed" });
+    expect(Number(open?.["prompt"])).toBeGreaterThan(0);
+    expect(Number(open?.["completion"])).toBeGreaterThan(0);
     expect(watermark).toMatch(/Z$/);
     await expectReconciled(world);
   });

@@ -11,6 +11,14 @@ export function callAccepted(ctx: Context, record: RecordOf<"call_accepted">): v
   ctx.known.calls.set(id, { call: id, tags, accepted_at: ctx.now, ended: false, legs: 0, prefill_gpu_ns: 0n, decode_gpu_ns: 0n });
 }
 
+export function callsProgressed(ctx: Context, record: RecordOf<"calls_progressed">): void {
+  for (const { call: id, prompt, cached, completion } of record.calls) {
+    const call = ctx.known.calls.get(id);
+    if (call) call.sent = { prompt, cached, completion };
+    else ctx.anomaly(`call ${id} progressed, but is not known`);
+  }
+}
+
 export function legJoined(ctx: Context, record: RecordOf<"leg_joined">): void {
   if (ctx.known.legs.has(record.leg)) return ctx.anomaly(`leg ${record.leg} joined again`);
   const call = ctx.known.calls.get(record.call) ?? null;

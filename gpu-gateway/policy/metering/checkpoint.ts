@@ -6,7 +6,7 @@ import type { CallId, CellId, GroupId, InstanceId, LegId, NodeId } from "../../.
 import type { CostCentre } from "../../../schema/core/wire/usage.ts";
 import type { InstanceState, LegRole } from "../vocabulary.ts";
 import type { GroupEntry, Knowledge, ProvisionEntry } from "./knowledge.ts";
-import type { CallTags } from "./records.ts";
+import type { CallTags, CallTokens } from "./records.ts";
 import { createShare, join, settle, type KnownCall, type KnownLeg, type OpenRow, type Share } from "./shares.ts";
 
 type SavedRow = { readonly from: string; readonly to: string; readonly quantity: string };
@@ -24,6 +24,7 @@ type SavedCall = {
   readonly tags: CallTags;
   readonly accepted_at: string;
   readonly ended: boolean;
+  readonly sent?: CallTokens;
   readonly legs: number;
   readonly prefill_gpu_ns: string;
   readonly decode_gpu_ns: string;
@@ -102,6 +103,7 @@ export function saveState(cell: CellId, known: Knowledge): FoldState {
       tags: call.tags,
       accepted_at: call.accepted_at.toString(),
       ended: call.ended,
+      ...(call.sent === undefined ? {} : { sent: call.sent }),
       legs: call.legs,
       prefill_gpu_ns: call.prefill_gpu_ns.toString(),
       decode_gpu_ns: call.decode_gpu_ns.toString(),

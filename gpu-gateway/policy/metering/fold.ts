@@ -10,14 +10,14 @@
  * what the runtime admits; CUTS_REMEMBERED_MAX and RELEASES_REMEMBERED_MAX bound the rest.
  */
 import type { CallId, CellId } from "../../../schema/core/ids.ts";
-import { callAccepted, callEnded, forgetCall, legHolding, legJoined, legLeft, settleLegs } from "./calls.ts";
+import { callAccepted, callEnded, callsProgressed, forgetCall, legHolding, legJoined, legLeft, settleLegs } from "./calls.ts";
 import { restoreState, saveState, type FoldState } from "./checkpoint.ts";
 import { checkConservation, sharesOf, type Context } from "./context.ts";
 import { groupEnded, groupStarted, instanceState } from "./groups.ts";
 import { emptyKnowledge, type Knowledge } from "./knowledge.ts";
 import { closeReleased, nodeProvisioned, nodeReleased } from "./nodes.ts";
 import type { CallGpuTime, FoldOutput } from "./outputs.ts";
-import type { MeteringRecord } from "./records.ts";
+import type { CallTokens, MeteringRecord } from "./records.ts";
 import { accrue, asNanos, CUTS_REMEMBERED_MAX, emitCorrection, flush } from "./shares.ts";
 
 export interface Fold {
@@ -27,6 +27,8 @@ export interface Fold {
   call_gpu_time(call: CallId): CallGpuTime | undefined;
   /** Accepted, not ended. */
   open_calls(): readonly CallId[];
+  /** What was noted last of a call that has not ended: it was sent that much at least. */
+  tokens_sent(call: CallId): CallTokens;
 }
 
 export type FoldOptions = {
@@ -74,6 +76,7 @@ export function createFold(cell: CellId, state?: FoldState, { usage = true }: Fo
       if (call) settleLegs(known, call);
       return call && { prefill_gpu_ns: call.prefill_gpu_ns, decode_gpu_ns: call.decode_gpu_ns };
     },
+    tokens_sent: (id) => known.calls.get(id)?.sent ?? { prompt: 0, cached: 0, completion: 0 },
     open_calls: () => [...known.calls.values()].filter((call) => !call.ended).map((call) => call.call),
   };
 }
@@ -95,6 +98,8 @@ function handle(ctx: Context, record: MeteringRecord): void {
       return instanceState(ctx, record);
     case "call_accepted":
       return callAccepted(ctx, record);
+    case "calls_progressed":
+      return callsProgressed(ctx, record);
     case "leg_joined":
       return legJoined(ctx, record);
     case "leg_holding":

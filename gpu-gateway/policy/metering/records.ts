@@ -50,6 +50,8 @@ export type CallTags = {
   readonly key: string;
 };
 
+export type CallTokens = { readonly prompt: number; readonly cached: number; readonly completion: number };
+
 export type MeteringRecord =
   | { readonly type: "boot"; readonly t: Nanos; readonly cell: CellId; readonly epoch: number; readonly boot_id: string }
   | {
@@ -81,6 +83,8 @@ export type MeteringRecord =
       readonly role: LegRole;
       readonly weight: number;
     }
+  /** Tokens of calls under way, as far as they were sent on: what is booked at least, if this process does not live to end them. */
+  | { readonly type: "calls_progressed"; readonly t: Nanos; readonly calls: readonly (CallTokens & { readonly call: CallId })[] }
   | { readonly type: "leg_holding"; readonly t: Nanos; readonly leg: LegId; readonly weight: number }
   | { readonly type: "leg_left"; readonly t: Nanos; readonly leg: LegId }
   | {
@@ -89,7 +93,7 @@ export type MeteringRecord =
       readonly call: CallId;
       readonly outcome: "done" | "cancelled" | "shed" | "failed";
       readonly code: string | null;
-      readonly tokens: { readonly prompt: number; readonly cached: number; readonly completion: number };
+      readonly tokens: CallTokens;
     }
   /** Nothing happened, but time passed: bounds what a crash can lose. */
   | { readonly type: "alive"; readonly t: Nanos }

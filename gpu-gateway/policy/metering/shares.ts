@@ -11,7 +11,7 @@ import { deriveId, type CallId, type CellId, type GroupId, type InstanceId, type
 import type { CostCentre, LegState, UsageEvent } from "../../../schema/core/wire/usage.ts";
 import { NANOS_PER_MINUTE, type Nanos } from "../../../schema/core/time.ts";
 import type { LegRole } from "../vocabulary.ts";
-import type { CallTags } from "./records.ts";
+import type { CallTags, CallTokens } from "./records.ts";
 import { splitByWeight } from "./split.ts";
 
 /** Cuts that a row learnt of late (a node announced after the fact) is still split at; older ones it may cross, minutes never. */
@@ -24,6 +24,8 @@ export type KnownCall = {
   readonly tags: CallTags;
   readonly accepted_at: bigint;
   ended: boolean;
+  /** As last noted; absent until then. */
+  sent?: CallTokens;
   /** Legs that have not left: they may outlive the call (KV held after a cancel). */
   legs: number;
   prefill_gpu_ns: bigint;
