@@ -448,18 +448,23 @@ describe("reconnecting", () => {
     expect(await logged(stub)).toEqual(seen);
   });
 
-  test("beyond the end is answered with welcome, and waits until the log has come so far", async () => {
+  test("beyond the end is refused, and says where that is; the same socket may begin again", async () => {
     const { stub } = await session(TALKER);
-    const ahead = await connect(stub, 5);
-    const welcome = await ahead.until("welcome", ({ frames }) => frames[0]);
-    expect(welcome).toMatchObject({ type: "welcome", seq: 0 });
-    ahead.say(message("one"));
-    ahead.say({ type: "cancel", turn: "t9" });
-    await ahead.refusal();
-    await untilTrue(async () => (await logged(stub)).some((event) => event.type === "turn.done"));
-    ahead.say(message("two"));
-    await ahead.turnOver("t2");
-    expect(ahead.events[0]?.seq).toBe(6);
+    const driver = await connect(stub, 0);
+    driver.say(message("one"));
+    await driver.turnOver();
+    const end = driver.last;
+    const ahead = await connect(stub, end + 1);
+    expect(await ahead.refusal()).toEqual({
+      type: "refused",
+      error: { code: "invalid_request", detail: expect.stringContaining(`last event is ${end}:`), param: "resume_from" },
+    });
+    expect(ahead.frames).toHaveLength(1);
+    ahead.say({ type: "hello", resume_from: end });
+    expect(await ahead.until("welcome", ({ frames }) => frames[1])).toMatchObject({ type: "welcome", seq: end });
+    driver.say(message("two"));
+    expect((await ahead.turnOver("t2")).type).toBe("turn.done");
+    expect(ahead.events[0]?.seq).toBe(end + 1);
   });
 
   test("a log that lost its beginning says where it starts", async () => {

@@ -89,8 +89,13 @@ export class SessionReaders {
     const reader = readerOf(socket);
     if (reader.greeted) return this.refuse(socket, failure("invalid_request", "hello was said already"));
     const { last_seq, first_seq } = this.#log;
+    if (resume_from > last_seq) {
+      return this.refuse(
+        socket,
+        failure("invalid_request", `the session's last event is ${last_seq}: nothing beyond it was ever sent`, "resume_from"),
+      );
+    }
     const truncated = resume_from + 1 < first_seq;
-    // A place beyond the end is kept: nothing comes until the log has passed it.
     const place = truncated ? first_seq - 1 : resume_from;
     write(socket, { ...reader, greeted: true, sent: place, acked: place, log_seq_at_ack: last_seq });
     say(socket, { type: "welcome", session: this.#session, seq: last_seq, ...(truncated ? { truncated_before: first_seq } : {}) });

@@ -62,6 +62,9 @@ class Peer {
 
   #welcome(socket: WebSocket, resume_from: number): void {
     const { truncated_before } = this;
+    if (resume_from > this.log.length) {
+      return this.send(socket, { type: "refused", error: { code: "invalid_request", detail: "beyond the end", param: "resume_from" } });
+    }
     const truncated = truncated_before !== undefined && truncated_before > resume_from + 1 ? { truncated_before } : {};
     this.send(socket, { type: "welcome", session: "ses_1", seq: this.log.length, ...truncated });
     const from = Math.max(resume_from, (truncated.truncated_before ?? 1) - 1);
@@ -121,6 +124,15 @@ describe("events", () => {
   test("begin after what is known already", async () => {
     for (const n of upTo(10)) peer.append(`${n}`);
     expect(seqs(await take(open({ resume_from: 7 }), 3))).toEqual([8, 9, 10]);
+  });
+
+  test("from a place that the session never came to: the refusal ends it, and nothing connects again", async () => {
+    for (const n of upTo(3)) peer.append(`${n}`);
+    const session = open({ resume_from: 4 });
+    const waiting = session.send("hello?");
+    await expect(take(session, 1)).rejects.toMatchObject({ code: "invalid_request", message: "beyond the end" });
+    await expect(waiting).rejects.toMatchObject({ code: "invalid_request" });
+    expect([session.status, peer.tickets.length]).toEqual(["closed", 1]);
   });
 
   test("that come twice are seen once; a gap makes it connect again", async () => {

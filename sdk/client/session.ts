@@ -190,8 +190,10 @@ class Connection implements SessionConnection {
 
   #heard(socket: WebSocket, frame: Exclude<SessionToClient, { type: "welcome" }>): void {
     if (frame.type === "refused") {
-      if (frame.id !== undefined)
-        this.#settle(frame.id, new MillraceClientError({ code: frame.error.code, message: frame.error.detail ?? frame.error.code }));
+      const error = new MillraceClientError({ code: frame.error.code, message: frame.error.detail ?? frame.error.code });
+      if (frame.id !== undefined) this.#settle(frame.id, error);
+      // Hello itself: another would be refused as well.
+      else if (this.#status !== "open") this.#end(error);
       return;
     }
     if (frame.seq <= this.#received) return;

@@ -6,7 +6,8 @@
  *
  * The client's first frame is `hello {resume_from}`: the last `seq` it has (0: everything). The answer is `welcome {seq,
  * truncated_before?}`: `seq` is the last one written, `truncated_before` says that events below it are gone. Then come all
- * events with seq > resume_from, in order, without gap or repeat, and then live ones (I4). A `message` carries the client's own
+ * events with seq > resume_from, in order, without gap or repeat, and then live ones (I4). A `resume_from` beyond the last one is no
+ * place of this session: it is `refused` with `invalid_request` and `param: "resume_from"`, and the socket awaits another hello. A `message` carries the client's own
  * `id`: sending it again changes nothing.
  */
 import { z } from "zod";
