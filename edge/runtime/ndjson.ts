@@ -1,4 +1,4 @@
-/** JSON values as lines of a byte stream, which crosses from object to object with backpressure. */
+/** JSON values as lines of a byte stream, which crosses from object to object with backpressure; read by sdk/guest/ndjson.ts. */
 export function toNdjson<T>(items: AsyncGenerator<T>): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
   return new ReadableStream({
@@ -12,21 +12,4 @@ export function toNdjson<T>(items: AsyncGenerator<T>): ReadableStream<Uint8Array
       await items.return(undefined);
     },
   });
-}
-
-export async function* fromNdjson<T>(stream: ReadableStream<Uint8Array>): AsyncGenerator<T> {
-  const reader = stream.getReader();
-  const decoder = new TextDecoder();
-  let rest = "";
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-      rest = lines.pop() ?? "";
-      for (const line of lines) yield JSON.parse(line) as T;
-    }
-  } finally {
-    await reader.cancel().catch(() => undefined);
-  }
 }

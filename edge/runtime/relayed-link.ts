@@ -3,11 +3,11 @@
  * break the call is simply asked for again from the last frame received.
  */
 import { failure } from "../../schema/core/errors.ts";
+import { fromNdjson } from "../../sdk/guest/ndjson.ts";
 import type { Env } from "../env.ts";
 import type { GatewayCall, GatewayFrame } from "../gateway-client-call.ts";
 import type { HostAddress, ModelLink } from "./execution.ts";
 import { hostAt } from "./execution-host.ts";
-import { fromNdjson } from "./ndjson.ts";
 import type { Semaphore } from "./semaphore.ts";
 
 /** Breaks in a row without a frame between them; then the call ends with `gateway_unavailable`. */

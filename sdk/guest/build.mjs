@@ -7,7 +7,7 @@ import { stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
 
 const HERE = import.meta.dirname;
-const NAMES = ["entry", "globals", "context", "chat", "scope", "session", "json", "error", "index"];
+const NAMES = ["entry", "globals", "context", "chat", "scope", "session", "json", "ndjson", "error", "index"];
 const TARGET = join(HERE, "../../edge/runtime/guest-modules.ts");
 
 function render() {

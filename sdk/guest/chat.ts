@@ -1,6 +1,7 @@
 /** Chat as a whole and as a stream, over the `ai` capability. */
 import type { ChatResult, GuestStreamLine } from "../../schema/core/wire/guest.ts";
 import { MillraceError } from "./error.ts";
+import { fromNdjson } from "./ndjson.ts";
 import { asError, type Session } from "./session.ts";
 import type { ChatChunk, ChatInput, ChatStream } from "./types.ts";
 
@@ -21,7 +22,7 @@ export function openStream(
   async function* pieces(): AsyncGenerator<ChatChunk> {
     started = true;
     try {
-      for await (const line of lines(await opened)) {
+      for await (const line of fromNdjson<GuestStreamLine>(await opened)) {
         if (line.type === "delta") yield { text: line.text, delta: line.delta };
         else if (line.type === "end") return resolve(line.result);
         else throw asError(line.error);
@@ -52,22 +53,5 @@ async function drain(pieces: AsyncGenerator<ChatChunk>): Promise<void> {
     for await (const _ of pieces);
   } catch {
     // `result` has it.
-  }
-}
-
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<GuestStreamLine> {
-  const reader = stream.getReader();
-  const decoder = new TextDecoder();
-  let rest = "";
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      const parts = (rest + decoder.decode(value, { stream: true })).split("\n");
-      rest = parts.pop() ?? "";
-      for (const part of parts) yield JSON.parse(part) as GuestStreamLine;
-    }
-  } finally {
-    await reader.cancel().catch(() => undefined);
   }
 }
