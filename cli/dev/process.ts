@@ -1,6 +1,6 @@
 /** What the operating system knows of a process. A pid alone may have been given to another: pid and start time name one. */
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 export type ProcessName = { readonly pid: number; readonly started: string };
 
@@ -50,8 +50,19 @@ export function groupIsLeft(leader: ProcessName): boolean {
 export function groupAlive(pid: number): boolean {
   try {
     process.kill(-pid, 0);
-    return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") return false;
   }
+  if (process.platform !== "linux") return true;
+  // Zombies are not alive: where process 1 reaps nothing (many containers), orphans that ended stay for ever.
+  return readdirSync("/proc").some((name) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = readFileSync(`/proc/${name}/stat`, "utf8");
+      const [state, , group] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+      return Number(group) === pid && state !== "Z" && state !== "X";
+    } catch {
+      return false; // ended meanwhile
+    }
+  });
 }
