@@ -199,12 +199,15 @@ keyCommand("revoke", "revoke a key; running work of it is stopped within 5 s")
   });
 
 // `millrace usage | head` closes our output early: nobody reads on, so there is nothing more to do. What runs the product goes
-// on, or stops in order, without a reader (a closed terminal answers EIO): leaving at once would leave its children.
+// on, or stops in order, without a reader (a closed terminal answers EIO) and without room for its words (a file on a full disk):
+// leaving at once would leave its children.
 const runs_product = ["dev", "demo"].includes(process.argv[2] ?? "");
 for (const stream of [process.stdout, process.stderr])
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
-    if (!runs_product) process.exit(0);
+    if (runs_product) return;
+    if (error.code === "EPIPE" || error.code === "EIO") process.exit(0);
+    if (stream === process.stdout) process.stderr.write(`millrace: the output cannot be written: ${error.message}\n`);
+    process.exit(1);
   });
 try {
   await program.parseAsync();

@@ -9,6 +9,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { createWriteStream, mkdirSync, renameSync, statSync, type WriteStream } from "node:fs";
 import { dirname } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import { groupAlive, processStarted, signalGroup, type ProcessName } from "./process.ts";
 
 const RESTART_DELAY_MS = 250;
@@ -46,26 +47,35 @@ export type ChildIo = {
 export class Child {
   readonly #spec: ChildSpec;
   #process: ChildProcess | null = null;
-  #log: WriteStream;
+  #log: WriteStream | null = null;
   #stopping = false;
   #delay_ms = RESTART_DELAY_MS;
   #timer: NodeJS.Timeout | null = null;
 
   constructor(spec: ChildSpec) {
     this.#spec = spec;
-    mkdirSync(dirname(spec.log_file), { recursive: true });
+  }
+
+  /** A log that cannot be written (a full disk) costs the log, not the product; the child's next start opens it again. */
+  #openLog(): void {
+    if (this.#log && !this.#log.destroyed) return;
+    const { log_file, name, on_death } = this.#spec;
     try {
-      if (statSync(spec.log_file).size > LOG_BYTES_MAX) renameSync(spec.log_file, `${spec.log_file}.old`);
+      mkdirSync(dirname(log_file), { recursive: true });
+      if (statSync(log_file).size > LOG_BYTES_MAX) renameSync(log_file, `${log_file}.old`);
     } catch {
-      // No log yet.
+      // No log yet; what else is wrong, opening it says.
     }
-    this.#log = createWriteStream(spec.log_file, { flags: "a" });
+    this.#log = createWriteStream(log_file, { flags: "a" });
+    // Without a listener the supervisor would end here, and leave all its children.
+    this.#log.on("error", (error) => on_death(`the log of ${name} cannot be written until its next start: ${error.message}`));
   }
 
   /** Starts the child and resolves when it serves. */
   async start(): Promise<void> {
     const { command, cwd, env, name } = this.#spec;
     const born_ms = Date.now();
+    this.#openLog();
     const child = spawn(command[0], command.slice(1), { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
     const started = child.pid === undefined ? null : processStarted(child.pid);
@@ -74,7 +84,7 @@ export class Child {
     const last_lines: string[] = [];
     let rest = "";
     const take = (chunk: Buffer): void => {
-      this.#log.write(chunk);
+      if (this.#log && !this.#log.destroyed) this.#log.write(chunk);
       rest += chunk.toString("utf8");
       const lines = rest.split("\n");
       rest = lines.pop() ?? "";
@@ -92,18 +102,23 @@ export class Child {
     child.stderr.on("data", take);
 
     let serving = false;
+    let gone = false;
+    const told = () => `${lastWord(last_lines) ?? "it printed nothing"} (log: ${this.#spec.log_file})`;
     const ended = new Promise<never>((_, reject) => {
       child.once("error", (error) => reject(new Error(`${name} cannot be started: ${error.message}`)));
       child.once("exit", (code, signal) => {
         const how = signal ? `was ended by ${signal}` : `ended with code ${code}`;
-        reject(new Error(`${name} ${how}: ${last_lines.at(-1) ?? "it printed nothing"} (log: ${this.#spec.log_file})`));
+        gone = true;
+        reject(new Error(`${name} ${how}: ${told()}`));
         if (serving) this.#died(`${name} ${how}`, Date.now() - born_ms);
       });
     });
     ended.catch(() => {});
     const line = (match: (line: string) => boolean) =>
       Promise.race([new Promise<string>((resolve) => waiting.add({ match, resolve })), ended]);
-    await Promise.race([this.#spec.ready({ line, ended }), ended]);
+    await Promise.race([this.#spec.ready({ line, ended }), ended]).catch((error: unknown) => {
+      throw gone || !(error instanceof Error) ? error : new Error(`${error.message}; its last words: ${told()}`);
+    });
     serving = true;
     if (this.#spec.alive) this.#watch(child, this.#spec.alive);
   }
@@ -153,8 +168,19 @@ export class Child {
     if (this.#timer) clearTimeout(this.#timer);
     const pid = this.#process?.pid;
     if (pid !== undefined) await stopGroup(pid, bound_ms);
-    await new Promise<void>((resolve) => this.#log.end(() => resolve()));
+    const log = this.#log;
+    if (log && !log.destroyed) await new Promise<void>((resolve) => log.once("close", resolve).end());
   }
+}
+
+/** The last line that says something: without colours, and without the stack that some put behind their message. */
+function lastWord(lines: readonly string[]): string | undefined {
+  const plain = lines.map((line) =>
+    stripVTControlCharacters(line)
+      .replace(/\s{2,}at .*$/, "")
+      .trim(),
+  );
+  return plain.findLast((line) => line !== "" && !/^at /.test(line));
 }
 
 /** Ends a process group: SIGTERM first; after `bound_ms` SIGKILL. */

@@ -67,9 +67,13 @@ export async function start(options: StartOptions): Promise<Running> {
   };
   const note = (change: Partial<RunFile>): void => {
     file = { ...file, ...change };
-    state.writeRun(file);
+    try {
+      state.writeRun(file);
+    } catch (error) {
+      // A full disk must not stop what runs: only those who look for it in run.json do not find it.
+      options.say(`run.json cannot be written: ${errorText(error)}`);
+    }
   };
-  note({});
 
   const stops: (() => Promise<void>)[] = [];
   let stopping: Promise<void> | null = null;
@@ -83,6 +87,7 @@ export async function start(options: StartOptions): Promise<Running> {
   };
 
   try {
+    state.writeRun(file);
     let database_url: string;
     if (options.database_url !== undefined) database_url = (await startPostgres({ dir: "", database_url: options.database_url })).url;
     else {
@@ -144,8 +149,16 @@ export async function start(options: StartOptions): Promise<Running> {
   } catch (error) {
     failed = true;
     await stop();
-    throw error instanceof StartFault ? error : new StartFault(error instanceof Error ? error.message : String(error));
+    throw error instanceof StartFault ? error : new StartFault(faultText(errorText(error)));
   }
+}
+
+const errorText = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+/** A full disk shows in many places and words; what to do is the same. */
+function faultText(text: string): string {
+  if (!/ENOSPC|EDQUOT|no space left|disk quota/i.test(text)) return text;
+  return `the disk is full (${text.replace(/\.$/, "")}); make room, or name a folder on another disk with --state DIR.`;
 }
 
 const PORT_TRIES_MAX = 3;

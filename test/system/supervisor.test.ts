@@ -3,7 +3,7 @@
  * Ctrl-C, its state over a restart, what a SIGKILL leaves, and its one-line refusals.
  */
 import { spawn, type ChildProcess } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -114,6 +114,17 @@ it.skipIf(process.platform !== "linux")(
   },
   4 * UP_MS,
 );
+
+it.skipIf(process.platform !== "linux")("says in one line that the disk is full, and what to do", async () => {
+  const full = mkdtempSync(join(tmpdir(), "millrace-full-"));
+  symlinkSync("/dev/full", join(full, "run.json.new"));
+  const refused = npmStart("--state", full);
+  expect(await refused.exit).toBe(1);
+  expect(refused.output()).toMatch(
+    /^millrace: the disk is full \(ENOSPC: .*\); make room, or name a folder on another disk with --state DIR\.\n$/,
+  );
+  rmSync(full, { recursive: true, force: true });
+});
 
 it("says in one line that a named port is in use, and what to do", async () => {
   const taken = createServer().listen(0, "127.0.0.1");
