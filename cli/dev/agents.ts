@@ -24,15 +24,30 @@ function agentFiles(folder: string, depth = 3): string[] {
 
 export async function stopAgents(gateway_state: string): Promise<void> {
   for (const path of agentFiles(gateway_state)) {
-    const parsed = agentFile.safeParse(JSON.parse(readFileSync(path, "utf8")));
-    if (!parsed.success) continue;
-    const { pid } = parsed.data;
+    const pid = agentOf(path);
+    if (pid === null) continue;
     const started = processStarted(pid);
     if (started === null || !commandOf(pid).includes("node-agent")) continue;
-    process.kill(pid, "SIGTERM");
+    signal(pid, "SIGTERM");
     const give_up_ms = Date.now() + STOP_MS_MAX;
     while (processStarted(pid) === started && Date.now() < give_up_ms) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    if (processStarted(pid) === started) process.kill(pid, "SIGKILL");
+    if (processStarted(pid) === started) signal(pid, "SIGKILL");
+  }
+}
+
+function agentOf(path: string): number | null {
+  try {
+    return agentFile.parse(JSON.parse(readFileSync(path, "utf8"))).pid;
+  } catch {
+    return null; // removed meanwhile, or no agent's: there is nobody to stop
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It ended meanwhile.
   }
 }
 

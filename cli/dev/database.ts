@@ -17,15 +17,13 @@ export type DatabaseOptions = {
 
 export type Database = {
   readonly url: string;
-  /** True when it was running before us: it may be a live product's. */
-  readonly adopted: boolean;
   stop(): Promise<void>;
 };
 
 export async function keepDatabase(options: DatabaseOptions): Promise<Database> {
   const { dir, restart, on_up, on_death } = options;
   let current = await startPostgres({ dir, ...(options.port === undefined ? {} : { port: options.port }) });
-  const { url, port, adopted } = current;
+  const { url, port } = current;
   let stopping = false;
   let timer: NodeJS.Timeout | null = null;
   let starting: Promise<void> | null = null;
@@ -56,7 +54,6 @@ export async function keepDatabase(options: DatabaseOptions): Promise<Database> 
   watch(current);
   return {
     url,
-    adopted,
     stop: async () => {
       stopping = true;
       if (timer) clearTimeout(timer);

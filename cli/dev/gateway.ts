@@ -20,12 +20,13 @@ export type GatewayOptions = {
 const LOAD_MS = 1_000;
 const readyLine = z.object({ ready: z.literal(true), url: z.string() });
 
-function isReady(line: string): boolean {
-  if (!line.startsWith("{")) return false;
+/** Where the gateway says that it serves; null for every other line. */
+function servesAt(line: string): string | null {
+  if (!line.startsWith("{")) return null;
   try {
-    return readyLine.safeParse(JSON.parse(line)).success;
+    return readyLine.safeParse(JSON.parse(line)).data?.url ?? null;
   } catch {
-    return false;
+    return null;
   }
 }
 
@@ -65,7 +66,12 @@ export function gatewayChild(options: GatewayOptions): Child {
     env: { ...process.env, DATABASE_URL: options.database_url, MILLRACE_CELL_SECRET: options.cell_secret },
     log_file: options.state.file("logs", "gateway.log"),
     restart: options.restart,
-    ready: async (io) => void (await io.line(isReady)),
+    ready: async (io) => {
+      const at = servesAt(await io.line((line) => servesAt(line) !== null));
+      // Another wrote gateway.json meanwhile: what came up is not what was asked for, and nobody would find it.
+      if (at === null || Number(new URL(at).port) !== options.port)
+        throw new Error(`the gateway serves at ${at ?? "no address"}, not on port ${options.port} as ${config} said`);
+    },
     on_spawn: (process) => options.on_spawn(process, `http://127.0.0.1:${options.port}`),
     on_death: options.on_death,
   });

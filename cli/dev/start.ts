@@ -2,14 +2,16 @@
  * `npm start`: the whole product on one machine, in the order of its dependencies (Postgres, gateway with its node agent and
  * instances, edge, example), and its end in the opposite order.
  *
- * Life: claiming (another start of this folder? what did a killed one leave?) → bringing up → ready ⇄ a child restarting →
+ * Life: claiming (start.lock: one product a folder; what did a killed start leave?) → bringing up → ready ⇄ a child restarting →
  * stopping → gone. A fault while bringing up stops what is up and ends with one line that says what to do. The node agent and
  * its engines belong to the gateway, which releases them when it is told to stop; if it cannot, their lease ends them.
  */
 import { StateFolder, type RunFile } from "./state.ts";
 import { choosePort } from "./ports.ts";
 import { stopGroup, type Child } from "./child.ts";
-import { groupIsLeft, isAlive, processStarted } from "./process.ts";
+import { endAll } from "./end-all.ts";
+import { groupIsLeft, isAlive } from "./process.ts";
+import { takeLock, thisProcess, type Taken } from "./lock.ts";
 import { keepDatabase } from "./database.ts";
 import { startPostgres } from "./postgres.ts";
 import { gatewayChild } from "./gateway.ts";
@@ -48,19 +50,9 @@ const STOP_GATEWAY_MS = 15_000;
 
 export async function start(options: StartOptions): Promise<Running> {
   const state = new StateFolder(options.state);
-  state.create();
-  await claim(state, options.say);
-
-  // Named ports are checked before anything is started.
-  for (const [named, flag] of [
-    [options.edge_port, "--edge-port"],
-    [options.gateway_port, "--gateway-port"],
-  ] as const)
-    await portOr(named, 0, flag);
-
-  const me = processStarted(process.pid) ?? "";
+  const unlock = claim(state);
   let file: RunFile = {
-    supervisor: { pid: process.pid, started: me },
+    supervisor: thisProcess(),
     key_file: state.file(KEY_FILE),
     started_at: new Date().toISOString(),
     ready: false,
@@ -77,16 +69,19 @@ export async function start(options: StartOptions): Promise<Running> {
 
   const stops: (() => Promise<void>)[] = [];
   let stopping: Promise<void> | null = null;
-  let failed = false;
   const stop = (): Promise<void> => {
-    stopping ??= (async () => {
-      for (const one of stops.toReversed()) await one();
-      state.removeRun();
-    })();
+    stopping ??= endAll([...stops.toReversed(), () => state.removeRun(), unlock]);
     return stopping;
   };
 
   try {
+    await clearAway(state, options.say);
+    // Named ports are checked before anything is started.
+    for (const [named, flag] of [
+      [options.edge_port, "--edge-port"],
+      [options.gateway_port, "--gateway-port"],
+    ] as const)
+      await portOr(named, 0, flag);
     state.writeRun(file);
     let database_url: string;
     if (options.database_url !== undefined) database_url = (await startPostgres({ dir: "", database_url: options.database_url })).url;
@@ -99,10 +94,7 @@ export async function start(options: StartOptions): Promise<Running> {
         on_up: (postgres) => note({ postgres: { url: postgres.url, ...(postgres.pid === null ? {} : { pid: postgres.pid }) } }),
         on_death: options.say,
       });
-      stops.push(async () => {
-        if (failed && database.adopted) return;
-        await database.stop();
-      });
+      stops.push(() => database.stop());
       database_url = database.url;
     }
     const key = await prepareDatabase({ database_url, state });
@@ -122,8 +114,7 @@ export async function start(options: StartOptions): Promise<Running> {
         on_death: options.say,
       });
       const end = async () => {
-        await gateway.stop(STOP_GATEWAY_MS);
-        await stopAgents(state.file("gateway"));
+        await endAll([() => gateway.stop(STOP_GATEWAY_MS), () => stopAgents(state.file("gateway"))]);
       };
       return { child: gateway, end };
     });
@@ -147,8 +138,7 @@ export async function start(options: StartOptions): Promise<Running> {
     const edge_url = `http://127.0.0.1:${edge_port}`;
     return { edge_url, gateway_url, database_url, key, key_file: file.key_file, mark_ready: () => note({ ready: true }), stop };
   } catch (error) {
-    failed = true;
-    await stop();
+    await stop().catch((fault: unknown) => options.say(errorText(fault)));
     throw error instanceof StartFault ? error : new StartFault(faultText(errorText(error)));
   }
 }
@@ -193,16 +183,32 @@ async function portOr(named: number | undefined, usual: number, flag: string): P
   return choice.port;
 }
 
-/** One product a folder: refuses beside a live one, and ends what a killed one left. A node agent is left to the gateway, which adopts it. */
-async function claim(state: StateFolder, say: (line: string) => void): Promise<void> {
+/** One product a folder, from its start's first step to its stop's last; answers with how to let go. */
+function claim(state: StateFolder): () => void {
+  let lock: Taken;
+  try {
+    state.create();
+    lock = takeLock(state.file("start.lock"));
+  } catch (error) {
+    const text = errorText(error);
+    const full = faultText(text);
+    throw new StartFault(full === text ? `the state folder ${state.path} cannot be used: ${text}; name another with --state DIR.` : full);
+  }
+  const run = state.readRun();
+  // A product that was started before there was a lock, or whose lock was removed by hand.
+  const beside = lock.type === "refused" ? lock.owner : run && isAlive(run.supervisor) ? run.supervisor : null;
+  if (lock.type === "taken" && beside === null) return lock.release;
+  if (lock.type === "taken") lock.release();
+  const where = run?.edge ? ` at ${run.edge.url}` : "";
+  throw new StartFault(
+    `Millrace already runs from this folder${where} (pid ${beside?.pid ?? 0}); stop it, or start another with --state DIR.`,
+  );
+}
+
+/** Ends what a killed start left. A node agent is left to the gateway, and Postgres to its start: both are adopted. */
+async function clearAway(state: StateFolder, say: (line: string) => void): Promise<void> {
   const before = state.readRun();
   if (!before) return;
-  if (isAlive(before.supervisor) && before.supervisor.pid !== process.pid) {
-    const where = before.edge ? ` at ${before.edge.url}` : "";
-    throw new StartFault(
-      `Millrace already runs from this folder${where} (pid ${before.supervisor.pid}); stop it, or start another with --state DIR.`,
-    );
-  }
   for (const left of [before.edge?.process, before.gateway?.process]) {
     if (!left || !groupIsLeft(left)) continue;
     say(`ending process ${left.pid}, left by a start that was killed …`);

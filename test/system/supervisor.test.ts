@@ -48,7 +48,7 @@ const ready = (started: Started) =>
   );
 
 /** Every process whose command line or environment names this state folder. */
-function left(): string[] {
+function left(folder: string): string[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
     .flatMap((pid) => {
@@ -63,11 +63,13 @@ function left(): string[] {
 
 const group = (started: Started, signal: NodeJS.Signals) => process.kill(-(started.child.pid ?? 0), signal);
 
-afterAll(() => {
+/** With the database, which for root lies elsewhere and says where. */
+function removeState(folder: string): void {
   const note = join(folder, "postgres", "postgres-home.txt");
   if (existsSync(note)) rmSync(readFileSync(note, "utf8").trim(), { recursive: true, force: true });
   rmSync(folder, { recursive: true, force: true });
-});
+}
+afterAll(() => removeState(folder));
 
 it.skipIf(process.platform !== "linux")(
   "comes up, stops at Ctrl-C without leaving a process, keeps its state, and recovers from a SIGKILL of the whole",
@@ -91,7 +93,7 @@ it.skipIf(process.platform !== "linux")(
 
     group(first, "SIGINT");
     expect(await first.exit).toBe(0);
-    expect(left()).toEqual([]);
+    expect(left(folder)).toEqual([]);
     expect(state.readRun()).toBeNull();
 
     const second = npmStart();
@@ -110,9 +112,41 @@ it.skipIf(process.platform !== "linux")(
     expect(report.reconciliation.difference_gpu_ns).toBe("0");
     group(third, "SIGTERM");
     expect(await third.exit).toBe(0);
-    expect(left()).toEqual([]);
+    expect(left(folder)).toEqual([]);
   },
   4 * UP_MS,
+);
+
+it(
+  "of two starts of one folder at the same moment one comes up and serves, and the other leaves it alone",
+  async () => {
+    const both = mkdtempSync(join(tmpdir(), "millrace-two-"));
+    const starts = [npmStart("--state", both), npmStart("--state", both)] as const;
+    try {
+      const code = await Promise.race(starts.map((one) => one.exit));
+      expect(code).toBe(1);
+      const [loser, winner] = starts[0].child.exitCode === null ? [starts[1], starts[0]] : starts;
+      const pid = /^millrace: Millrace already runs from this folder.* \(pid (\d+)\); stop it, or start another with --state DIR\.$/m.exec(
+        loser.output(),
+      )?.[1];
+      await ready(winner);
+      const run = new StateFolder(both).readRun();
+      expect(run).toMatchObject({ ready: true, supervisor: { pid: Number(pid) } });
+      expect(winner.output()).toContain(`edge     ${run?.edge?.url}`);
+      const connection = { url: run?.edge?.url ?? "", key: new StateFolder(both).readSecret("dev-key") ?? "" };
+      const report = await usage(connection, { group_by: ["function"], settle: true });
+      expect(report.reconciliation.difference_gpu_ns).toBe("0");
+      group(winner, "SIGTERM");
+      expect(await winner.exit).toBe(0);
+      expect(left(both)).toEqual([]);
+      expect(readdirSync(both).filter((name) => name.startsWith("start.lock"))).toEqual([]);
+    } finally {
+      for (const one of starts) if (one.child.exitCode === null) group(one, "SIGTERM");
+      await Promise.all(starts.map((one) => one.exit));
+      removeState(both);
+    }
+  },
+  2 * UP_MS,
 );
 
 it.skipIf(process.platform !== "linux")("says in one line that the disk is full, and what to do", async () => {
