@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { listKeys, createKey } from "../../cli/commands/keys.ts";
 import { usage } from "../../cli/commands/usage.ts";
+import { takeLock } from "../../cli/dev/lock.ts";
 import { StateFolder } from "../../cli/dev/state.ts";
 import { until } from "../support/until.ts";
 
@@ -148,6 +149,19 @@ it(
   },
   2 * UP_MS,
 );
+
+it("is refused beside a start that has only just begun, and touches nothing", async () => {
+  const begun = mkdtempSync(join(tmpdir(), "millrace-begun-"));
+  const lock = takeLock(join(begun, "start.lock"));
+  const refused = npmStart("--state", begun);
+  expect(await refused.exit).toBe(1);
+  expect(refused.output()).toBe(
+    `millrace: Millrace already runs from this folder (pid ${process.pid}); stop it, or start another with --state DIR.\n`,
+  );
+  expect(readdirSync(begun)).toEqual(["start.lock"]);
+  if (lock.type === "taken") lock.release();
+  rmSync(begun, { recursive: true, force: true });
+});
 
 it.skipIf(process.platform !== "linux")("says in one line that the disk is full, and what to do", async () => {
   const full = mkdtempSync(join(tmpdir(), "millrace-full-"));
