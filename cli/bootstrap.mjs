@@ -70,8 +70,7 @@ const child = spawn(node, ["--disable-warning=ExperimentalWarning", ...entry], {
     WRANGLER_SEND_METRICS: "false",
   },
 });
-// A terminal's Ctrl-C reaches the child by itself; a signal sent to this process alone is passed on.
-process.on("SIGINT", () => {});
-for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+// A terminal's Ctrl-C reaches the child by itself, and once more from here: it stops once. A signal sent to this process alone is passed on.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.on("error", (error) => stop(`cannot start ${String(node)}: ${error.message}`));
 child.on("exit", (code, signal) => process.exit(code ?? (signal === "SIGINT" ? 130 : 1)));
