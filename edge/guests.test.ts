@@ -1,5 +1,6 @@
 /** Guests that misbehave, and what they can reach: each is stopped with a clear error, and others are unaffected (D8, I10). */
 import { describe, expect, test } from "vitest";
+import { RESULT_BYTES_MAX } from "../schema/core/wire/guest.ts";
 import wrangler_toml from "../wrangler.toml?raw";
 import { a, b, bindings, deploy, invoke, origin, output, problem, request, type RunBody } from "./testing.ts";
 
@@ -76,6 +77,27 @@ describe("a guest that does not end well", () => {
     expect(body.detail).toMatch(detail);
     const run = (await (await request("GET", `/v1/runs/${body.run}`, { key: a.all })).json()) as RunBody;
     expect(run).toMatchObject({ status: "failed", error: { code } });
+  });
+
+  test.each([
+    ["at", 0, 200, undefined],
+    ["a byte beyond", 1, 500, "result_not_serializable"],
+  ])("an answer of its own making %s the limit on bytes", async (_what, beyond, status, code) => {
+    // Characters of two bytes: bytes are counted.
+    const head = '{"ok":true,"output":"';
+    const letters = Math.floor((RESULT_BYTES_MAX - head.length - 2) / 2);
+    const rest = RESULT_BYTES_MAX - head.length - 2 - 2 * letters + beyond;
+    await deploy("forges-much", "() => 1", {
+      before: `const Real = globalThis.Response;
+        const text = ${JSON.stringify(head)} + "é".repeat(${letters}) + "x".repeat(${rest}) + '"}';
+        globalThis.Response = class { constructor() { return new Real(text); } };`,
+    });
+    const answer = await invoke("forges-much");
+    expect(answer.status).toBe(status);
+    const body = await answer.json<Partial<RunBody & { code: string; detail: string }>>();
+    expect(body.code).toBe(code);
+    if (code !== undefined) expect(body.detail).toBe(`The output is ${RESULT_BYTES_MAX + beyond} bytes; the limit is ${RESULT_BYTES_MAX}.`);
+    else expect(String(body.output)).toHaveLength(letters + rest);
   });
 
   test("stops when its time is over, and its capabilities with it", async () => {
