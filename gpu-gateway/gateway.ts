@@ -117,6 +117,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     stall_ms_max: Math.max(lease_ms - LEASE_SKEW_MS, 2 * ALIVE_MS), // a shorter silence is not told from none
     lease_over: () => keeper?.over === true,
     on_stall: (reason) => fence(reason),
+    on_superseded: (reason) => fence(reason),
     on_anomaly: (detail) => {
       metrics.anomaly();
       log("meter anomaly", { detail });

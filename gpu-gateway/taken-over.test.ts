@@ -1,4 +1,8 @@
-/** kill -9 of the gateway, and its state folder is gone but for the node's: the next one is another owner with an empty journal. */
+/**
+ * A cell that another takes over: after kill -9 of the gateway, and with its state folder gone but for the node's (the next one is another
+ * owner with an empty journal); and while the gateway still believes that it has the cell.
+ */
+import { once } from "node:events";
 import { rmSync } from "node:fs";
 import path from "node:path";
 import { afterEach, expect, test } from "vitest";
@@ -57,4 +61,15 @@ test("it adopts the open provision, meters nothing twice, and has what it did no
   expect(after?.["metered"]).toBe(after?.["provisioned"]);
   expect(after?.["provisions"]).toBe(1);
   expect(Number(after?.["lost"])).toBeGreaterThan(Number(before?.["lost"]));
+}, 120_000);
+
+test("a gateway whose ledger has the cell under a newer epoch says so and ends", async () => {
+  const opened = await openWorld({ pools: [{ role: "both", groups: 1 }], lease_ms: START_MS });
+  world = opened;
+  const exited = once(opened.gateway(), "exit");
+  await opened.sql`update cells set epoch = epoch + 1, owner = 'other'`;
+  const settled = fetch(`${opened.url()}/internal/settle`, { method: "POST", headers: { authorization: `Bearer ${opened.key}` } });
+  settled.then((answer) => answer.body?.cancel()).catch(() => undefined);
+  expect(await exited).toEqual([1, null]);
+  expect(opened.log()).toMatch(/stopped: another gateway took cell test over under epoch 2; this one has 1/);
 }, 120_000);

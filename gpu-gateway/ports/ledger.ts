@@ -16,6 +16,8 @@ export type CallRow = {
 
 export type Shipment = {
   readonly cell: string;
+  /** Under which the shipper's gateway commands the cell. */
+  readonly epoch: number;
   readonly usage: readonly UsageEvent[];
   readonly calls: readonly CallRow[];
   readonly provisions: readonly Provision[];
@@ -24,7 +26,9 @@ export type Shipment = {
 };
 export type ShipOutcome =
   | { readonly type: "stored"; readonly inserted: number; readonly repeated: number; readonly conflicts: number }
-  | { readonly type: "unavailable"; readonly reason: string };
+  | { readonly type: "unavailable"; readonly reason: string }
+  /** Nothing was stored, and nothing will be: the cell was acquired under this newer epoch. */
+  | { readonly type: "superseded"; readonly epoch: number };
 
 export interface Ledger {
   ship(shipment: Shipment): Promise<ShipOutcome>;

@@ -7,7 +7,7 @@ import type { Ledger, Shipment, ShipOutcome } from "../ports/ledger.ts";
 import type { Provision } from "../ports/provider.ts";
 import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 
-export type LedgerFault = "down" | "stored_but_not_answered" | null;
+export type LedgerFault = "down" | "stored_but_not_answered" | "superseded" | null;
 
 export class FileLedger implements Ledger {
   readonly usage = new Map<string, UsageEvent>();
@@ -37,6 +37,7 @@ export class FileLedger implements Ledger {
 
   #ship(shipment: Shipment): ShipOutcome {
     if (this.fault === "down") return { type: "unavailable", reason: "down" };
+    if (this.fault === "superseded") return { type: "superseded", epoch: shipment.epoch + 1 };
     appendFileSync(this.#path, encode(shipment));
     const stored = this.#store(shipment);
     if (this.fault === "stored_but_not_answered") return { type: "unavailable", reason: "connection lost at commit" };

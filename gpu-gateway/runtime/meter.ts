@@ -72,6 +72,8 @@ export type MeterOptions = {
   readonly lease_over?: () => boolean;
   /** Such a silence was found, and stands in the journal: command no more. Called once. */
   readonly on_stall?: (reason: string) => void;
+  /** The ledger takes no more of us: another has the cell. Command no more. Called once. */
+  readonly on_superseded?: (reason: string) => void;
   readonly usage_cut_ms?: number;
   readonly group_commit_ms?: number;
   readonly segment_bytes_max?: number;
@@ -166,7 +168,14 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
 
   stamp({ type: "boot", cell, epoch, boot_id });
   await journal.durable();
-  const shipper = await options.startShipper({ dir: journal_dir, cell, journal, on_anomaly });
+  const shipper = await options.startShipper({
+    dir: journal_dir,
+    cell,
+    epoch,
+    journal,
+    on_anomaly,
+    on_superseded: (reason) => options.on_superseded?.(reason),
+  });
 
   /** Cuts, learns what the nodes released before the cut, and only then lets the rows go; one cut after the other. */
   function cut(nodes_answer = true): Promise<Nanos> {

@@ -5,7 +5,13 @@ import type { Position } from "./journal/segments.ts";
 import type { SettleOutcome } from "./shipper.ts";
 
 /** Given to the thread as it starts. `end`: where the journal ended on disk then. */
-export type ThreadStart = { readonly dir: string; readonly cell: CellId; readonly end: Position; readonly ledger: string };
+export type ThreadStart = {
+  readonly dir: string;
+  readonly cell: CellId;
+  readonly epoch: number;
+  readonly end: Position;
+  readonly ledger: string;
+};
 
 export type ToShipper =
   | { readonly type: "release"; readonly position: Position; readonly watermark: Nanos }
@@ -19,6 +25,8 @@ export type FromShipper =
   /** A settlement broke on something that is no outcome. */
   | { readonly type: "broken"; readonly ask: number; readonly reason: string }
   | { readonly type: "anomaly"; readonly detail: string }
+  /** The thread ships no more. */
+  | { readonly type: "superseded"; readonly reason: string }
   | ({ readonly type: "shipped" } & ShippedRows);
 
 /** What the ledger has stored: a row is in the books then. */

@@ -6,15 +6,17 @@ import type { FromShipper, ThreadStart, ToShipper } from "./shipper-messages.ts"
 import { createShipper, type Shipper } from "./shipper.ts";
 
 /** Resolves when the thread may end. */
-export async function serveShipper(port: MessagePort, { dir, cell, end }: ThreadStart, ledger: Ledger): Promise<void> {
+export async function serveShipper(port: MessagePort, { dir, cell, epoch, end }: ThreadStart, ledger: Ledger): Promise<void> {
   const say = (message: FromShipper): void => port.postMessage(message);
   const closed = Promise.withResolvers<void>();
   const shipper = await createShipper({
     dir,
     cell,
+    epoch,
     journal: { ...journalReader(dir, cell), end: () => end },
     ledger: telling(ledger, say),
     on_anomaly: (detail) => say({ type: "anomaly", detail }),
+    on_superseded: (reason) => say({ type: "superseded", reason }),
   });
   port.on("message", (message: ToShipper) => {
     if (message.type === "release") return shipper.release(message.position, message.watermark);

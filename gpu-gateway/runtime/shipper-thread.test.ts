@@ -1,6 +1,8 @@
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Nanos } from "../../schema/core/time.ts";
 import { reconcile } from "../policy/metering/reconcile.ts";
@@ -13,6 +15,7 @@ import { startShipperThread } from "./shipper-thread.ts";
 let dir = "";
 let anomalies: string[] = [];
 let shipped: ShippedRows[] = [];
+let superseded: string[] = [];
 const path = (): string => join(dir, "ledger.ndjson");
 const entry = new URL("./shipper-thread.test-child.ts", import.meta.url);
 
@@ -27,6 +30,7 @@ function open(): Promise<Meter> {
     renew: () => Promise.resolve(new Map([[NODE, now()]])),
     on_failure: (reason) => expect.unreachable(reason),
     on_anomaly: (detail) => void anomalies.push(detail),
+    on_superseded: (reason) => void superseded.push(reason),
   });
   return meter.then((made) => {
     now = () => made.now();
@@ -45,6 +49,7 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), "millrace-shipper-"));
   anomalies = [];
   shipped = [];
+  superseded = [];
 });
 afterEach(() => rm(dir, { recursive: true }));
 
@@ -86,11 +91,31 @@ describe("the shipper's thread", () => {
     expect(anomalies).toMatchObject([expect.stringContaining("started again")]);
   });
 
+  test("superseded says so once, and is not started again when it ends", async () => {
+    const [worker, meter] = await Promise.all([once(process, "worker").then(([one]) => one as Worker), open()]);
+    const ended = once(worker, "exit");
+    announce(meter, meter.now());
+    await writeFile(`${path()}.superseded`, "");
+    work(meter, 0, 5);
+    const outcome = await meter.settle();
+    expect(outcome).toMatchObject({ type: "behind", watermark: null, reason: expect.stringContaining("under epoch 2") });
+    await rm(`${path()}.superseded`);
+    work(meter, 5, 10);
+    expect(await meter.settle()).toEqual(outcome);
+    await writeFile(`${path()}.end`, "");
+    await meter.cut();
+    await ended;
+    await meter.close();
+    expect([superseded, anomalies, shipped]).toEqual([[expect.stringContaining("under epoch 2")], [], []]);
+    expect(new FileLedger(path()).calls.size).toBe(0);
+  });
+
   test("that cannot start says why: the gateway does not begin on books that nobody keeps", async () => {
     await expect(
       startShipperThread({
         dir: join(dir, "nowhere"),
         cell: CELL,
+        epoch: 1,
         journal: {
           end: () => ({ segment: 1, offset: 0, seq: 0 }),
           read: () => expect.unreachable(),
@@ -100,6 +125,7 @@ describe("the shipper's thread", () => {
         ledger: path(),
         entry,
         on_anomaly: (detail) => void anomalies.push(detail),
+        on_superseded: (reason) => expect.unreachable(reason),
         on_shipped: () => undefined,
       }),
     ).rejects.toThrow("the shipper cannot start");

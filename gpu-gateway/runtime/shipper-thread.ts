@@ -3,7 +3,8 @@
  *
  * The thread reads the journal's files and writes to the ledger; nothing else is shared. `starting → serving → closing → ended`. A
  * thread that ends unasked is started again after a backoff, from the position that was saved: what it had in hand is sent
- * again, under the same ids (I6). Whoever waits for a settlement is told that the ledger is behind.
+ * again, under the same ids (I6). Whoever waits for a settlement is told that the ledger is behind. One that was superseded is not started
+ * again.
  */
 import { Worker } from "node:worker_threads";
 import type { Nanos } from "../../schema/core/time.ts";
@@ -39,6 +40,7 @@ class ShipperThread implements Shipper {
   #watermark: Nanos | null = null;
   #backoff_ms = SHIP_BACKOFF_MIN_MS;
   #restart: NodeJS.Timeout | null = null;
+  #superseded: string | null = null;
   #closing: PromiseWithResolvers<void> | null = null;
 
   constructor(options: ShipperThreadOptions) {
@@ -47,8 +49,8 @@ class ShipperThread implements Shipper {
 
   begin(): Promise<void> {
     const ready = Promise.withResolvers<void>();
-    const { dir, cell, journal, ledger, entry = POSTGRES_ENTRY } = this.#options;
-    const start: ThreadStart = { dir, cell, end: journal.end(), ledger };
+    const { dir, cell, epoch, journal, ledger, entry = POSTGRES_ENTRY } = this.#options;
+    const start: ThreadStart = { dir, cell, epoch, end: journal.end(), ledger };
     const worker = new Worker(entry, { workerData: start, name: "shipper", resourceLimits: { maxOldGenerationSizeMb: HEAP_MB_MAX } });
     let reason = "it ended unasked";
     this.#worker = worker;
@@ -70,6 +72,7 @@ class ShipperThread implements Shipper {
   }
 
   settle(): Promise<SettleOutcome> {
+    if (this.#superseded !== null) return Promise.resolve(this.#behind(this.#superseded));
     if (!this.#serving) return Promise.resolve(this.#behind("the shipper is being started again"));
     if (this.#asked.size >= SETTLES_WAITING_MAX) return Promise.resolve(this.#behind("too many settlements wait"));
     const ask = ++this.#asks;
@@ -111,6 +114,9 @@ class ShipperThread implements Shipper {
         return this.#answer(message.ask, this.#behind(message.reason));
       case "anomaly":
         return this.#options.on_anomaly(message.detail);
+      case "superseded":
+        this.#superseded = message.reason;
+        return this.#options.on_superseded(message.reason);
       case "shipped":
         this.#backoff_ms = SHIP_BACKOFF_MIN_MS;
         this.#watermark = message.watermark;
@@ -129,6 +135,7 @@ class ShipperThread implements Shipper {
     this.#serving = false;
     for (const ask of this.#asked.keys()) this.#answer(ask, this.#behind(reason));
     if (this.#closing !== null) return this.#closing.resolve();
+    if (this.#superseded !== null) return;
     // One that never served was being started: begin() tells whoever waits; if it was a restart, the next one is due.
     if (!served && this.#restart === null) return;
     this.#options.on_anomaly(`the shipper's thread ended and is started again: ${reason}`);

@@ -19,6 +19,7 @@ let dir = "";
 let journal: Journal;
 let file: FileLedger;
 let shipments: Shipment[];
+let told: string[];
 let now = START;
 
 const ledger: Ledger = {
@@ -56,6 +57,7 @@ beforeEach(async () => {
   journal = await openJournal({ dir: join(dir, "journal"), cell: CELL, on_failure: (reason) => expect.unreachable(reason) });
   file = new FileLedger(join(dir, "ledger.ndjson"));
   shipments = [];
+  told = [];
   now = START;
 });
 afterEach(async () => {
@@ -66,9 +68,11 @@ const shipper = (shipment_rows_max: number) =>
   createShipper({
     dir: join(dir, "journal"),
     cell: CELL,
+    epoch: 1,
     journal,
     ledger,
     on_anomaly: (detail) => expect.unreachable(detail),
+    on_superseded: (reason) => void told.push(reason),
     shipment_rows_max,
   });
 
@@ -80,9 +84,9 @@ test("shipments of a few rows: after each the books add up to its watermark, whi
   ship.release(journal.end(), last);
   expect(await ship.settle()).toEqual({ type: "settled", watermark: last });
   expect(shipments.length).toBeGreaterThan(20);
-  const told = shipments.map(({ watermark }) => watermark);
-  expect(told.every((watermark, index) => watermark >= (told[index - 1] ?? 0n))).toBe(true);
-  expect(new Set(told)).toEqual(new Set(cuts));
+  const watermarks = shipments.map(({ watermark }) => watermark);
+  expect(watermarks.every((watermark, index) => watermark >= (watermarks[index - 1] ?? 0n))).toBe(true);
+  expect(new Set(watermarks)).toEqual(new Set(cuts));
   await ship.close();
 });
 
@@ -102,5 +106,30 @@ test("nothing to read, but a watermark: one shipment says so, and it is over", a
   ship.release(journal.end(), nanos(START));
   expect(await ship.settle()).toEqual({ type: "settled", watermark: nanos(START) });
   expect(shipments).toMatchObject([{ usage: [], calls: [], provisions: [], watermark: START }]);
+  await ship.close();
+});
+
+test("superseded: nothing is shipped again, whoever asks; it is said once", async () => {
+  const cuts = busy(14, 7);
+  await journal.durable();
+  const [first = nanos(0n), last = nanos(0n)] = cuts;
+  const ship = await shipper(5);
+  ship.release(journal.end(), first);
+  expect((await ship.settle()).type).toBe("settled");
+  const sent = shipments.length;
+  file.fault = "superseded";
+  ship.release(journal.end(), last);
+  const outcome = {
+    type: "behind",
+    watermark: first,
+    reason: expect.stringMatching(/another gateway took cell cell_meter over under epoch 2; this one has 1/),
+  };
+  expect(await ship.settle()).toEqual(outcome);
+  // Even if the ledger would take it again.
+  file.fault = null;
+  expect(await ship.settle()).toEqual(outcome);
+  ship.release(journal.end(), last);
+  expect(await ship.settle()).toEqual(outcome);
+  expect([shipments.length, told.length]).toEqual([sent + 1, 1]);
   await ship.close();
 });

@@ -4,7 +4,8 @@
  *
  * It reads the journal, not memory: a fold of its own goes from the shipped position to the released one, so that a restart,
  * an outage of the ledger and ordinary days are one path, and what it holds is one shipment. `idle → shipping → idle`, or
- * `→ waiting` when the ledger is unavailable, with the same shipment in hand, until a backoff or a `settle()` ends it.
+ * `→ waiting` when the ledger is unavailable, with the same shipment in hand, until a backoff or a `settle()` ends it, or
+ * `→ superseded` for good: another has the cell under a newer epoch, and meters it from where the ledger stood then (I13).
  *
  * The position is saved after the ledger answered `stored`. Ids are derived, so that what is sent twice is counted as a repeat (I6).
  * A shipment ends at a record; its watermark is the last cut that it, or one before it, contains whole.
@@ -28,8 +29,12 @@ export const SHIP_BACKOFF_MAX_MS = 30_000; // between attempts while the ledger 
 export type ShipperParts = {
   readonly dir: string;
   readonly cell: CellId;
+  /** Of the lease under which this gateway commands the cell, whichever boot wrote the journal. */
+  readonly epoch: number;
   readonly journal: JournalReader & { /** The end of what is on disk. */ end(): Position };
   readonly on_anomaly: (detail: string) => void;
+  /** Nothing more is shipped: command no more. Called once. */
+  readonly on_superseded: (reason: string) => void;
 };
 export type ShipperOptions = ShipperParts & { readonly ledger: Ledger; readonly shipment_rows_max?: number };
 
@@ -49,10 +54,11 @@ export interface Shipper {
 
 type Release = { readonly position: Position; readonly watermark: Nanos };
 type InHand = { readonly shipment: Shipment; readonly shipped: Shipped };
-type Attempt = { readonly type: "idle" } | { readonly type: "unavailable"; readonly reason: string };
+type Superseded = { readonly type: "superseded"; readonly reason: string };
+type Attempt = { readonly type: "idle" } | { readonly type: "unavailable"; readonly reason: string } | Superseded;
 
 export async function createShipper(options: ShipperOptions): Promise<Shipper> {
-  const { dir, cell, journal, ledger, on_anomaly } = options;
+  const { dir, cell, epoch, journal, ledger, on_anomaly } = options;
   const rows_max = options.shipment_rows_max ?? SHIPMENT_ROWS_MAX;
   let shipped = await startingPoint();
   let fold: Fold = createFold(cell, shipped.state ?? undefined);
@@ -62,6 +68,7 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
   let backoff_ms = SHIP_BACKOFF_MIN_MS;
   let timer: NodeJS.Timeout | null = null;
   let closed = false;
+  let superseded: Superseded | null = null;
 
   /** Where an earlier run stopped; else the first segment that counts. */
   async function startingPoint(): Promise<Shipped> {
@@ -98,7 +105,7 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
           return attempt;
         }
         backoff_ms = SHIP_BACKOFF_MIN_MS;
-        return ahead() ? run() : attempt;
+        return !superseded && ahead() ? run() : attempt;
       });
     return running;
   }
@@ -110,10 +117,12 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
   }
 
   async function shipAll(): Promise<Attempt> {
+    if (superseded) return superseded;
     for (let target = ahead(); target; target = ahead()) {
       in_hand ??= await gather(target);
       const outcome = await ledger.ship(in_hand.shipment);
       if (outcome.type === "unavailable") return outcome;
+      if (outcome.type === "superseded") return stop(outcome.epoch);
       if (outcome.conflicts > 0) on_anomaly(`the ledger has ${outcome.conflicts} rows with the same ids and other bodies`);
       shipped = in_hand.shipped;
       in_hand = null;
@@ -121,6 +130,14 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
       await journal.prune(shipped.position);
     }
     return { type: "idle" };
+  }
+
+  function stop(newer: number): Superseded {
+    const reason = `another gateway took cell ${cell} over under epoch ${newer}; this one has ${epoch}: what it had not shipped stays out of the books`;
+    superseded = { type: "superseded", reason };
+    in_hand = null;
+    options.on_superseded(reason);
+    return superseded;
   }
 
   /** Folds on from the shipped position until the shipment is full or all that was released is in it. */
@@ -146,7 +163,7 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
     // All that was released is in it. A segment's head is no record: the position may lie past the last one.
     if (!full || position.seq >= target.position.seq) ({ position, watermark } = target);
     return {
-      shipment: { cell, usage, calls, provisions, watermark: watermark ?? nanos(0n) },
+      shipment: { cell, epoch, usage, calls, provisions, watermark: watermark ?? nanos(0n) },
       shipped: { position, watermark, state: fold.checkpoint() },
     };
   }
@@ -160,7 +177,7 @@ export async function createShipper(options: ShipperOptions): Promise<Shipper> {
       const goal = released;
       if (running) await running;
       const attempt = await run();
-      if (attempt.type === "unavailable") return { type: "behind", watermark: shipped.watermark, reason: attempt.reason };
+      if (attempt.type !== "idle") return { type: "behind", watermark: shipped.watermark, reason: attempt.reason };
       if (!goal || shipped.watermark === null || shipped.watermark < goal.watermark) {
         return { type: "behind", watermark: shipped.watermark, reason: "there was no cut yet" };
       }

@@ -9,8 +9,10 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { asId, type CellId } from "../../schema/core/ids.ts";
 import { nanos } from "../../schema/core/time.ts";
 import { createPostgresLedger } from "../../schema/db/ledger.ts";
+import { acquireCell } from "../../schema/db/queries/cells/acquire-cell.ts";
 import { reconcileCells } from "../../schema/db/queries/reports/reconcile-cells.ts";
 import { freshDatabase, type FreshDatabase } from "../../test/support/postgres.ts";
+import { until } from "../../test/support/until.ts";
 import { readStanding } from "../standing.ts";
 import type { Ledger } from "../ports/ledger.ts";
 import { createMeter, type Meter } from "./meter.ts";
@@ -27,6 +29,7 @@ let cell: CellId;
 let cells = 0;
 let now = START;
 let anomalies: string[] = [];
+let superseded: string[] = [];
 /** How many more shipments the ledger takes before it cannot be reached. */
 let shipments_left = Infinity;
 
@@ -42,6 +45,7 @@ beforeEach(() => {
   cell = asId<"cell">(`cell_${++cells}`);
   now = START;
   anomalies = [];
+  superseded = [];
   shipments_left = Infinity;
 });
 
@@ -55,16 +59,18 @@ const ledger: Ledger = {
 const folder = (owner: string) => join(dir, cell, owner);
 
 async function own(owner: string, provisioned_at = START, skew_ns = 0n): Promise<Meter> {
+  const lease = await acquireCell(db.sql, { cell, owner, lease_ms: 0 });
   const meter = await createMeter({
     journal_dir: folder(owner),
     cell,
-    epoch: 1,
+    epoch: lease.epoch,
     boot_id: `${owner}_${now}`,
     standing: await readStanding(db.sql, cell),
     startShipper: (parts) => createShipper({ ...parts, ledger, shipment_rows_max: 4 }),
     renew: () => Promise.resolve(new Map([[NODE, nanos(now + 10n * SECOND)]])),
     on_failure: (reason) => expect.unreachable(reason),
     on_anomaly: (detail) => void anomalies.push(detail),
+    on_superseded: (reason) => void superseded.push(reason),
     clock: { wall_now_ns: () => now + skew_ns, hrtime_ns: () => now },
   });
   for (const call of meter.open_calls)
@@ -120,6 +126,80 @@ test.each([0, 1, 3])("another machine takes over; %i shipments past the watermar
   // All between the watermark and the boot that is in no row of the first's; the nanoseconds are the line's.
   expect((after.lost - ((boot - watermark) * 4n - BigInt(String(past?.["ns"])))) / MS).toBe(0n);
   expect(anomalies).toEqual([]);
+  await second.close();
+});
+
+/** Another session of the database, which stands where it waits for a lock; a row of ours is locked until `go`. */
+async function lockRow(table: "provisions" | "watermarks"): Promise<() => Promise<void>> {
+  const [locked, go] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const ended = db.sql.begin(async (tx) => {
+    await tx`select 1 from ${tx(table)} where cell = ${cell} for update`;
+    locked.resolve();
+    await go.promise;
+  });
+  await locked.promise;
+  return async () => {
+    go.resolve();
+    await ended;
+  };
+}
+/** Sessions that wait for another's lock in a statement with these words. */
+const waiting = (words: string) =>
+  until(`${words} waits`, async () => {
+    const found = await db.sql`
+      select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query ilike ${`%${words}%`}`;
+    return found.length > 0;
+  });
+
+test("its shipment is under way while another acquires the cell: refused, nothing is metered twice, and it ships no more", async () => {
+  const first = await own("a");
+  await work(first, 6, 3);
+  await first.settle();
+  const before = await books();
+  await work(first, 6, 100);
+  // A thread that stood still in mid-shipment: it goes on when its successor has read where the ledger stands.
+  first.record({ type: "node_released", node: NODE, at: first.now(), provision_id: PROVISION });
+  const go = await lockRow("provisions");
+  const late = first.settle();
+  await waiting("insert into provisions");
+  now += 30n * SECOND;
+  const second = await own("b");
+  await go();
+  expect(await late).toMatchObject({ type: "behind", reason: expect.stringContaining("under epoch 2; this one has 1") });
+  expect((await books()).through_ns).toBe(before.through_ns);
+  await work(second, 6, 3);
+  await second.settle();
+  expect(await first.settle()).toMatchObject({ type: "behind" });
+  await second.settle();
+  const after = await books();
+  expect([after.difference, anomalies, superseded.length]).toEqual([0n, [], 1]);
+  expect(after.provisioned_gpu_ns).toBe((after.through_ns - START) * 4n);
+  await first.close();
+  await second.close();
+});
+
+test("its shipment is through but for the end when another acquires the cell: the other waits for it, and finds it in the books", async () => {
+  const first = await own("a");
+  await work(first, 6, 3);
+  await first.settle();
+  await work(first, 2, 100);
+  const rows = async () => (await db.sql`select 1 from usage where cell = ${cell}`).length;
+  const before = await rows();
+  const go = await lockRow("watermarks");
+  const last = first.settle();
+  await waiting("insert into watermarks");
+  now += 30n * SECOND;
+  const opening = own("b");
+  await waiting("insert into cells");
+  expect(await rows()).toBe(before);
+  await go();
+  const second = await opening;
+  await last;
+  expect(await rows()).toBeGreaterThan(before);
+  await work(second, 6, 3);
+  await second.settle();
+  expect([(await books()).difference, anomalies]).toEqual([0n, []]);
+  await first.close();
   await second.close();
 });
 

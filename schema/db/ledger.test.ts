@@ -1,10 +1,12 @@
 import * as fc from "fast-check";
+import type postgres from "postgres";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type FreshDatabase, freshDatabase } from "../../test/support/postgres.ts";
 import { BEGIN_NS, END_NS, sampleShipment } from "../../test/support/usage-events.ts";
 import { nanos } from "../core/time.ts";
 import type { UsageEvent } from "../core/wire/usage.ts";
 import { type Shipment, createPostgresLedger, storeUsage } from "./ledger.ts";
+import { acquireCell } from "./queries/cells/acquire-cell.ts";
 import { upsertGroups } from "./queries/nodes/upsert-groups.ts";
 import { reconcileCells } from "./queries/reports/reconcile-cells.ts";
 import { USAGE_ROWS_PER_STATEMENT_MAX } from "./queries/usage/insert-usage.ts";
@@ -238,6 +240,56 @@ describe("the reconciliation", () => {
     expect(cell.through_ns).toBe(half);
     expect(cell.provisioned_gpu_ns).toBe(4n * (half - BEGIN_NS));
     expect(Object.values(cell.metered_gpu_ns).reduce((a, b) => a + b, 0n)).toBe(cell.provisioned_gpu_ns);
+  });
+});
+
+describe("the cell under a newer epoch (I13)", () => {
+  let db: FreshDatabase;
+  beforeAll(async () => {
+    db = await freshDatabase({ max: 4 });
+  });
+  afterAll(() => db.drop());
+  const acquire = (cell: string, owner: string) => acquireCell(db.sql, { cell, owner, lease_ms: 0 });
+  const ship = (shipment: Shipment) => createPostgresLedger(db.sql).ship(shipment);
+
+  test("nothing of the shipment is stored; what was shipped before stays, and the newer epoch ships", async () => {
+    const shipment = sampleShipment(10);
+    const [first, ...rest] = shipment.usage;
+    expect(await acquire("cell_10", "a")).toMatchObject({ epoch: 1 });
+    const provision = shipment.provisions.map((one) => ({ ...one, released_at: END_NS }));
+    expect(await ship({ ...shipment, usage: [first!], calls: [], watermark: BEGIN_NS })).toMatchObject({ inserted: 1 });
+    expect(await acquire("cell_10", "b")).toMatchObject({ epoch: 2 });
+    expect(await ship({ ...shipment, usage: rest, provisions: provision })).toEqual({ type: "superseded", epoch: 2 });
+    const counts = await db.sql`
+      select (select count(*)::int from usage where cell = 'cell_10') as usage, (select count(*)::int from calls where cell = 'cell_10') as calls,
+        (select released_at_ns from provisions where cell = 'cell_10') as released, (select through_ns::text from watermarks where cell = 'cell_10') as through`;
+    expect(counts).toEqual([{ usage: 1, calls: 0, released: null, through: BEGIN_NS.toString() }]);
+    // The same journal, by a gateway that came back.
+    expect(await acquire("cell_10", "a")).toMatchObject({ epoch: 3 });
+    expect(await ship({ ...shipment, epoch: 3 })).toMatchObject({ type: "stored", inserted: rest.length, repeated: 1 });
+  });
+
+  test("a shipper that stands still in mid-shipment is cut off: the cell can be acquired, and what it had begun is not stored", async () => {
+    const shipment = sampleShipment(11);
+    await acquire("cell_11", "a");
+    const standing = Promise.withResolvers<void>();
+    const go_on = Promise.withResolvers<void>();
+    // As a stopped process does: all is written, and the commit is not sent.
+    const stopped = {
+      begin: (work: (tx: postgres.TransactionSql) => Promise<unknown>) =>
+        db.sql.begin(async (tx) => {
+          const stored = await work(tx);
+          standing.resolve();
+          await go_on.promise;
+          return stored;
+        }),
+    } as unknown as postgres.Sql;
+    const shipped = createPostgresLedger(stopped).ship(shipment);
+    await standing.promise;
+    expect(await acquire("cell_11", "b")).toMatchObject({ type: "acquired", epoch: 2 });
+    go_on.resolve();
+    expect(await shipped).toMatchObject({ type: "unavailable" });
+    expect(await db.sql`select 1 from usage where cell = 'cell_11'`).toHaveLength(0);
   });
 });
 

@@ -58,5 +58,5 @@ export function sampleShipment(seed: number, cell = `cell_${seed}`, tenants: rea
     usage.push({ id: deriveId("usage", cell, "idle", String(minute)), source: "fold", kind: "gpu_time", ...rest, cost_centre: "idle" });
   }
   const provision = { provision_id: `prov_${cell}`, node_id: node, gpus: Number(GPUS), provisioned_at: BEGIN_NS, released_at: null };
-  return { cell, usage, calls, provisions: [{ ...provision, reported_by: "agent_1" }], watermark: END_NS };
+  return { cell, epoch: 1, usage, calls, provisions: [{ ...provision, reported_by: "agent_1" }], watermark: END_NS };
 }
