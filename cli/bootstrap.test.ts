@@ -4,8 +4,10 @@ import { once } from "node:events";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { thisProcess } from "./dev/lock.ts";
+
+vi.setConfig({ testTimeout: 30_000 }); // a process or four each
 
 let root: string;
 const file = (...name: string[]) => join(root, ...name);

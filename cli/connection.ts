@@ -1,5 +1,7 @@
 /** Which Millrace the command talks to, and as whom: flags, then the environment, then the product running in this folder. */
+import { z } from "zod";
 import { StateFolder } from "./dev/state.ts";
+import { firstLine, reason } from "./reason.ts";
 
 export type ConnectionFlags = { readonly url?: string; readonly key?: string; readonly state?: string };
 export type Connection = { readonly url: string; readonly key: string };
@@ -47,17 +49,39 @@ export async function request(
     ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
     ...(options.signal ? { signal: options.signal } : {}),
   }).catch((error: unknown) => {
-    throw new UsageFault(`cannot reach ${connection.url}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageFault(`cannot reach ${connection.url}: ${reason(error)}`);
   });
   if (answer.status >= 400) {
-    const text = await answer.text();
-    let problem: unknown = { title: `HTTP ${answer.status}`, detail: text.slice(0, 400) };
+    const text = await bodyOf(answer);
+    let problem: unknown = { title: `HTTP ${answer.status}`, detail: firstLine(text) };
     try {
       problem = JSON.parse(text);
     } catch {
-      // Not ours: a proxy's page, say. Its first words stand.
+      // Not ours: a proxy's page, say, or a stack. Its first words stand.
     }
     throw new ApiFault(answer.status, problem);
   }
   return answer;
 }
+
+/** The answer's body as what it should be. */
+export async function read<T>(answer: Response, schema: z.ZodType<T>): Promise<T> {
+  const text = await bodyOf(answer);
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    const wrong = error instanceof z.ZodError ? z.prettifyError(error) : text;
+    throw new UsageFault(`${answer.url} answered something else than a Millrace of this version: ${firstLine(wrong)}`);
+  }
+}
+
+async function bodyOf(answer: Response): Promise<string> {
+  try {
+    return await answer.text();
+  } catch (error) {
+    throw new UsageFault(`the connection broke in the middle of the answer: ${reason(error)}`);
+  }
+}
+
+/** The command's exit code for a refusal or a failure with this HTTP status: 2 where asking differently may help. */
+export const exitCodeOf = (status: number): number => (status >= 400 && status < 500 ? 2 : 1);

@@ -6,8 +6,9 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { SCOPES, type Scope } from "../schema/core/wire/token.ts";
 import { USAGE_GROUPS, type UsageGroup } from "../schema/core/wire/http.ts";
 import { MillraceClientError } from "../sdk/client/index.ts";
-import { ApiFault, resolveConnection, UsageFault, type ConnectionFlags } from "./connection.ts";
+import { ApiFault, exitCodeOf, resolveConnection, UsageFault, type ConnectionFlags } from "./connection.ts";
 import { printJson, printLine, table } from "./output.ts";
+import { reason } from "./reason.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const program = new Command("millrace")
@@ -101,7 +102,7 @@ client("invoke", "run a function and print what it returns")
   .option("--idempotency-key <key>", "the same key twice is one run")
   .option("--function-version <version>", "a version or alias")
   .action(async (name: string, input: string, flags) => {
-    const { invoke, invokeAsync, invokeStream } = await import("./commands/invoke.ts");
+    const { faultOf, invoke, invokeAsync, invokeStream } = await import("./commands/invoke.ts");
     const options = {
       ...(flags.idempotencyKey === undefined ? {} : { idempotency_key: flags.idempotencyKey as string }),
       ...(flags.functionVersion === undefined ? {} : { version: flags.functionVersion as string }),
@@ -112,10 +113,7 @@ client("invoke", "run a function and print what it returns")
         else if (event.type === "delta") process.stdout.write(event.text);
         else if (event.type === "step") printLine(`\n[${event.status}] ${event.agent ?? ""} ${event.path}`);
         else if (event.type === "run.done") printLine(`\n${JSON.stringify(event.output, null, 2)}`);
-        else if (event.type === "run.failed") {
-          process.stderr.write(`millrace: ${event.error.code}: ${event.error.detail ?? ""}\n`);
-          process.exitCode = 1;
-        }
+        if (event.type === "run.failed") throw faultOf(event);
       }
       return;
     }
@@ -213,9 +211,11 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof UsageFault) process.stderr.write(`millrace: ${error.message}\n`);
-  else if (error instanceof MillraceClientError) process.stderr.write(`millrace: ${error.code}: ${error.message}\n`);
-  else if (error instanceof ApiFault) process.stderr.write(`millrace: ${error.code}: ${error.message}\n`);
+  else if (error instanceof MillraceClientError) {
+    const why = error.code === "network" && error.cause instanceof Error ? `: ${reason(error.cause.cause ?? error.cause)}` : "";
+    process.stderr.write(`millrace: ${error.code}: ${error.message}${why}\n`);
+  } else if (error instanceof ApiFault) process.stderr.write(`millrace: ${error.code}: ${error.message}\n`);
   else throw error;
   const refused = error instanceof ApiFault || error instanceof MillraceClientError;
-  process.exitCode = refused && error.status >= 400 && error.status < 500 ? 2 : 1;
+  process.exitCode = refused ? exitCodeOf(error.status) : 1;
 }

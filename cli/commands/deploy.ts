@@ -1,7 +1,7 @@
 import { basename, extname } from "node:path";
 import { functionVersion } from "../../schema/core/wire/http.ts";
 import { bundle } from "../bundle.ts";
-import { request, type Connection } from "../connection.ts";
+import { read, request, type Connection } from "../connection.ts";
 
 export type DeployOptions = {
   readonly name?: string;
@@ -25,5 +25,5 @@ export async function deploy(connection: Connection, file: string, options: Depl
       ...(options.alias === undefined ? {} : { alias: options.alias }),
     },
   });
-  return functionVersion.parse(await answer.json());
+  return read(answer, functionVersion);
 }

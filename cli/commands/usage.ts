@@ -1,6 +1,6 @@
 import { usageReport, type UsageGroup, type UsageReport } from "../../schema/core/wire/http.ts";
 import { formatGpuSeconds } from "../../schema/core/time.ts";
-import { request, type Connection } from "../connection.ts";
+import { read, request, type Connection } from "../connection.ts";
 import { grouped, table } from "../output.ts";
 
 export type UsageOptions = {
@@ -16,7 +16,7 @@ export async function usage(connection: Connection, options: UsageOptions): Prom
   if (options.to) query.set("to", options.to);
   if (options.settle) query.set("settle", "true");
   const answer = await request(connection, "GET", `/v1/usage?${query.toString()}`);
-  return usageReport.parse(await answer.json());
+  return read(answer, usageReport);
 }
 
 /** The report as a person reads it, its reconciliation at the foot. */

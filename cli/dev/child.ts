@@ -180,7 +180,7 @@ function lastWord(lines: readonly string[]): string | undefined {
       .replace(/\s{2,}at .*$/, "")
       .trim(),
   );
-  return plain.findLast((line) => line !== "" && !/^at /.test(line));
+  return plain.findLast((line) => line !== "" && !line.startsWith("at "));
 }
 
 /** Ends a process group: SIGTERM first; after `bound_ms` SIGKILL. */

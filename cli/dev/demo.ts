@@ -2,9 +2,8 @@
  * `npm run demo`: one question to the swarm, against the product that runs in this folder or one that it starts and stops. Shows
  * the router's choice, the specialists in parallel, the aggregator's tokens; then what each agent used, and the reconciliation.
  */
-import type { RunEvent } from "../../schema/core/wire/http.ts";
 import { formatGpuSeconds } from "../../schema/core/time.ts";
-import { invokeStream } from "../commands/invoke.ts";
+import { faultOf, invokeStream } from "../commands/invoke.ts";
 import { reconciles, reconciliationText, usage } from "../commands/usage.ts";
 import type { Connection } from "../connection.ts";
 import { grouped, printJson, printLine, table } from "../output.ts";
@@ -58,7 +57,6 @@ async function ask(connection: Connection, flags: { readonly question: string | 
   const show = flags.json ? () => {} : (text: string) => process.stdout.write(text);
   show(`question    ${question}\n`);
   let run_id = "";
-  let failed: RunEvent | null = null;
   let output: unknown = null;
   let aggregating = false;
   for await (const event of invokeStream(connection, "swarm", { question }, {})) {
@@ -86,13 +84,8 @@ async function ask(connection: Connection, flags: { readonly question: string | 
         output = event.output;
         break;
       case "run.failed":
-        failed = event;
-        break;
+        throw faultOf(event);
     }
-  }
-  if (failed !== null || output === null) {
-    process.stderr.write(`millrace: the run failed: ${JSON.stringify(failed)}\n`);
-    return 1;
   }
   const report = await usage(connection, { group_by: ["agent", "run"], settle: true });
   const mine = report.rows.filter((row) => row.key["run"] === run_id);
