@@ -1,5 +1,5 @@
 /** The edge of the local product: the worker of wrangler.toml in workerd, under `wrangler dev`. */
-import { chmodSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { Child, type ChildIo } from "./child.ts";
@@ -29,6 +29,7 @@ export function edgeChild(options: EdgeOptions): Child {
     mode: 0o600,
   });
   chmodSync(env_file, 0o600);
+  const config = writeWorkerConfig(options);
   const wrangler = join(dirname(createRequire(import.meta.url).resolve("wrangler/package.json")), "wrangler-dist", "cli.js");
   return new Child({
     name: "edge",
@@ -38,7 +39,7 @@ export function edgeChild(options: EdgeOptions): Child {
       wrangler,
       "dev",
       "--config",
-      join(options.root, "wrangler.toml"),
+      config,
       "--ip",
       "127.0.0.1",
       "--port",
@@ -74,6 +75,23 @@ export function edgeChild(options: EdgeOptions): Child {
     on_spawn: (process) => options.on_spawn(process, url),
     on_death: options.on_death,
   });
+}
+
+/**
+ * A copy of wrangler.toml in the state folder that names its worker in full: wrangler puts `.wrangler/` beside the configuration that it is
+ * given, and the checkout may be somebody else's. What a killed one left there is removed: the folder is ours alone.
+ */
+function writeWorkerConfig({ root, state }: EdgeOptions): string {
+  const text = readFileSync(join(root, "wrangler.toml"), "utf8");
+  const folder = state.file("wrangler");
+  rmSync(join(folder, ".wrangler"), { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const config = join(folder, "wrangler.toml");
+  writeFileSync(
+    config,
+    text.replace(/^main = "(.*)"$/m, (_, main: string) => `main = ${JSON.stringify(join(root, main))}`),
+  );
+  return config;
 }
 
 async function untilHealthy(url: string, io: ChildIo): Promise<void> {

@@ -104,10 +104,14 @@ it.skipIf(process.platform !== "linux")(
     expect((await listKeys(again)).keys.map((one) => one.name)).toContain("kept");
 
     const before = state.readRun();
+    const scratch = () => readdirSync(state.file("wrangler", ".wrangler", "tmp"));
+    const left_scratch = scratch();
+    expect(left_scratch.length).toBeGreaterThan(0);
     group(second, "SIGKILL");
     await second.exit;
     const third = npmStart();
     await ready(third);
+    expect(scratch().filter((name) => left_scratch.includes(name))).toEqual([]);
     expect(state.readRun()?.gateway?.process.pid).not.toBe(before?.gateway?.process.pid);
     const report = await usage({ url: state.readRun()?.edge?.url ?? "", key }, { group_by: ["function"], settle: true });
     expect(report.reconciliation.difference_gpu_ns).toBe("0");
