@@ -1,15 +1,34 @@
-/** SIGKILL of the node agent in mid-call: its engines end, calls end or are retried, the same provision goes on, and the books add up. */
+/**
+ * SIGKILL of the node agent in mid-call: its engines end; a call whose tokens were sent ends with `engine_failed`, others end or are retried; the
+ * same provision goes on, and the books add up.
+ */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
-import { invoke } from "../../cli/commands/invoke.ts";
+import { invoke, invokeStream } from "../../cli/commands/invoke.ts";
 import { isAlive, processStarted, type ProcessName } from "../../cli/dev/process.ts";
+import type { RunEvent } from "../../schema/core/wire/http.ts";
 import { connection, deployText, product, running, settledUsage, withDatabase } from "../support/product.ts";
 import { until } from "../support/until.ts";
 
+/** What the engine is to say; an answer is as long as its schema asks for. */
+const CHAT = `const chat = (about, tokens) => ({
+  messages: [{ role: "user", content: about }],
+  max_tokens: tokens,
+  response_format: { type: "json_schema", json_schema: { name: "long", schema: { const: "word".repeat(tokens) } } },
+});`;
 const SPEAK = `import { agent } from "millrace";
-export default agent(async (ctx) =>
-  (await ctx.ai.chat({ messages: [{ role: "user", content: "speak " + ctx.input.n }], max_tokens: ctx.input.tokens })).usage);`;
+${CHAT}
+export default agent(async (ctx) => (await ctx.ai.chat(chat("speak " + ctx.input.n, ctx.input.tokens))).usage);`;
+/** Its pieces are the run's deltas, as they arrive. */
+const TALK = `import { agent } from "millrace";
+${CHAT}
+export default agent(async (ctx) => {
+  for await (const piece of ctx.ai.stream(chat("talk", ctx.input.tokens)));
+  return "to the end";
+});`;
+/** Seconds of an engine's time: far from its end when its first token is seen. */
+const LONG_TOKENS = 8_000;
 
 type State = { instances: { instance_id: string; state: string }[]; epoch: number; calls: number; legs: number };
 const state = async (): Promise<State> => {
@@ -30,6 +49,7 @@ const engines = () =>
 
 it("survives SIGKILL of the node agent while runs are in flight", async () => {
   await deployText("speak", SPEAK);
+  await deployText("talk", TALK);
   const before = await until("four instances are ready", four, 60_000);
   const { gateway } = running();
   const { epoch } = await state();
@@ -38,20 +58,24 @@ it("survives SIGKILL of the node agent while runs are in flight", async () => {
   expect(old_engines).toHaveLength(4);
 
   const speak = (n: number, tokens: number) => invoke(connection(), "speak", { n, tokens }, {});
-  const runs = Array.from({ length: 12 }, (_, n) =>
-    speak(n, 2_000).then(
+  const runs = Array.from({ length: 6 }, (_, n) =>
+    speak(n, 1_500).then(
       (run) => run.error?.code ?? run.status,
       (error: { code?: string }) => error.code,
     ),
   );
   await until("legs are in flight", async () => (await state()).legs > 0);
+  const talk = invokeStream(connection(), "talk", { tokens: LONG_TOKENS }, {});
+  for (let event = await talk.next(); event.value?.type !== "delta"; event = await talk.next()) expect(event.done).not.toBe(true);
   process.kill(killed.pid, "SIGKILL");
   await until("its engines have ended", () => !old_engines.some(isAlive), 30_000);
+  let last: RunEvent | null = null;
+  for await (const event of talk) last = event;
+  expect(last).toMatchObject({ type: "run.failed", error: { code: "engine_failed" } });
   for (const end of await Promise.all(runs)) expect(["done", "engine_failed", "no_capacity"]).toContain(end);
   await until("nothing is in flight", async () => (await state()).calls === 0, 30_000);
 
-  const after = await until("four instances are ready again", four, 60_000);
-  expect(after.filter((instance) => before.includes(instance))).toEqual([]);
+  await until("four others are ready", async () => (await four())?.every((instance) => !before.includes(instance)), 60_000);
   expect((await speak(99, 8)).status).toBe("done");
   // The gateway is the same, under the same epoch; the agent is another, with the same provision.
   expect([running().gateway, (await state()).epoch]).toEqual([gateway, epoch]);
