@@ -38,7 +38,7 @@ export type HttpOptions = {
 
 /** uvicorn closes idle connections after 5 s: ours are gone before. */
 const IDLE_MS = 4_000;
-const TEXT_BYTES_MAX = 16 * 1_048_576; // of a whole answer read by `ask`: then `unreachable`
+export const TEXT_BYTES_MAX = 16 * 1_048_576; // of a whole answer read by `ask`: then `unreachable`
 
 export class HttpClient {
   readonly #pool: Pool;

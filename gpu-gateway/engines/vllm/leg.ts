@@ -15,8 +15,8 @@ import { prefillBody, streamedBody } from "./bodies.ts";
 import { engineFailed, statusFailure } from "./failure.ts";
 import { checkHandover } from "./handover.ts";
 
-const ANSWER_BYTES_MAX = 32 * 1_048_576; // of a prefill answer: a protocol failure
-const ERROR_BYTES_MAX = 65_536; // of a refusal; the rest is not read
+export const ANSWER_BYTES_MAX = 32 * 1_048_576; // of a prefill answer: a protocol failure
+export const ERROR_BYTES_MAX = 65_536; // of a refusal; what is longer is a refusal without words, and the rest is not read
 const DONE_LINGER_MS = 1_000; // after [DONE] the response must end within it, else its connection is closed
 
 export type LegSettings = {
@@ -103,7 +103,7 @@ export class VllmLeg implements RunningLeg {
     if (this.#ended) return;
     if (this.#status === 200 && this.#request.role !== "prefill") return this.#sse.push(chunk);
     this.#body_bytes += chunk.length;
-    if (this.#status !== 200 && this.#body_bytes > ERROR_BYTES_MAX) return;
+    if (this.#status !== 200 && this.#body_bytes > ERROR_BYTES_MAX) return this.#refused("");
     if (this.#body_bytes > ANSWER_BYTES_MAX) return this.#fault("the answer is too long");
     this.#body.push(chunk);
   }
@@ -112,7 +112,7 @@ export class VllmLeg implements RunningLeg {
     if (this.#complete) clearTimeout(this.#timer);
     if (this.#ended) return;
     const text = () => Buffer.concat(this.#body).toString();
-    if (this.#status !== 200) return this.#failed(statusFailure(this.#status, text(), this.#handover !== null));
+    if (this.#status !== 200) return this.#refused(text());
     if (this.#request.role === "prefill") return this.#prefilled(text());
     // No [DONE]: whole only if every choice had said its finish reason.
     if (this.#finish_reasons.size > 0 && this.#finish_reasons.size >= choicesOf(this.#request)) return this.#finished(null);
@@ -186,6 +186,10 @@ export class VllmLeg implements RunningLeg {
     if (!this.#settings.check_answer_id) return true;
     const own = id.slice(id.indexOf("-") + 1); // chatcmpl-<ours>, cmpl-<ours>, in older versions cmpl-<ours>-0
     return own === this.#request.request_id || own === `${this.#request.request_id}-0`;
+  }
+
+  #refused(body: string): void {
+    this.#failed(statusFailure(this.#status, body, this.#handover !== null));
   }
 
   #fault(detail: string): void {
