@@ -1,6 +1,6 @@
 /** Which Millrace the command talks to, and as whom: flags, then the environment, then the product running in this folder. */
 import { z } from "zod";
-import { StateFolder } from "./dev/state.ts";
+import { DEFAULT_STATE, StateFolder } from "./dev/state.ts";
 import { firstLine, reason } from "./reason.ts";
 
 export type ConnectionFlags = { readonly url?: string; readonly key?: string; readonly state?: string };
@@ -9,12 +9,27 @@ export type Connection = { readonly url: string; readonly key: string };
 export class UsageFault extends Error {}
 
 export function resolveConnection(flags: ConnectionFlags, env: NodeJS.ProcessEnv): Connection {
-  const state = new StateFolder(flags.state ?? env["MILLRACE_STATE"] ?? ".millrace");
-  const url = flags.url ?? env["MILLRACE_URL"] ?? state.readRun()?.edge?.url;
-  const key = flags.key ?? env["MILLRACE_KEY"] ?? state.readSecret("dev-key");
-  if (!url) throw new UsageFault("no Millrace is running here; run `npm start`, or name one with --url or MILLRACE_URL.");
+  const state = new StateFolder(flags.state ?? (env["MILLRACE_STATE"] || DEFAULT_STATE));
+  // A state folder that is named by a flag says which product is meant, whatever the environment says.
+  const { MILLRACE_URL, MILLRACE_KEY } = flags.state === undefined ? env : {};
+  const url = flags.url ?? (MILLRACE_URL || state.readRun()?.edge?.url);
+  if (!url)
+    throw new UsageFault(
+      `no Millrace runs from ${state.path}; run \`npm start\`, name its folder with --state DIR, or another Millrace with --url or MILLRACE_URL.`,
+    );
+  const key = flags.key ?? (MILLRACE_KEY || keyIn(state));
   if (!key) throw new UsageFault("no API key; name one with --key or MILLRACE_KEY.");
   return { url: url.replace(/\/$/, ""), key };
+}
+
+function keyIn(state: StateFolder): string | null {
+  try {
+    return state.readSecret("dev-key");
+  } catch (error) {
+    throw new UsageFault(
+      `the development key cannot be read (${reason(error)}); name a key with --key or MILLRACE_KEY, or another folder with --state DIR.`,
+    );
+  }
 }
 
 /** A refusal by the edge, with its problem details. */

@@ -7,6 +7,7 @@ import { SCOPES, type Scope } from "../schema/core/wire/token.ts";
 import { USAGE_GROUPS, type UsageGroup } from "../schema/core/wire/http.ts";
 import { MillraceClientError } from "../sdk/client/index.ts";
 import { ApiFault, exitCodeOf, resolveConnection, UsageFault, type ConnectionFlags } from "./connection.ts";
+import { DEFAULT_STATE } from "./dev/state.ts";
 import { printJson, printLine, table } from "./output.ts";
 import { reason } from "./reason.ts";
 
@@ -57,7 +58,7 @@ const product = (name: string, description: string) =>
   program
     .command(name)
     .description(description)
-    .option("--state <dir>", "state folder", process.env["MILLRACE_STATE"] ?? ".millrace")
+    .option("--state <dir>", "state folder", process.env["MILLRACE_STATE"] || DEFAULT_STATE)
     .option("--edge-port <port>", "port of the edge (else 8787, or any free one)", port)
     .option("--gateway-port <port>", "port of the gateway (else 8790, or any free one)", port)
     .option("--postgres-port <port>", "port of the embedded Postgres (else any free one)", port)

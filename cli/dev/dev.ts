@@ -1,7 +1,7 @@
 /** `millrace dev`: brings the product up, deploys the example, says what to try, and waits for Ctrl-C. */
-import { join } from "node:path";
 import { printLine } from "../output.ts";
 import { deploySwarm } from "./example.ts";
+import { welcome } from "./welcome.ts";
 import { start, StartFault, type StartOptions } from "./start.ts";
 
 export type DevFlags = {
@@ -18,7 +18,7 @@ export type DevFlags = {
 export function startOptions(flags: DevFlags, say: (line: string) => void): StartOptions {
   return {
     root: flags.root,
-    state: flags.state === ".millrace" ? join(flags.root, ".millrace") : flags.state,
+    state: flags.state,
     ...(flags.edgePort === undefined ? {} : { edge_port: flags.edgePort }),
     ...(flags.gatewayPort === undefined ? {} : { gateway_port: flags.gatewayPort }),
     ...(flags.postgresPort === undefined ? {} : { postgres_port: flags.postgresPort }),
@@ -45,7 +45,7 @@ export async function dev(flags: DevFlags): Promise<number> {
     }
     await deploySwarm(flags.root, { url: first.edge_url, key: first.key });
     first.mark_ready();
-    printLine(welcome(first));
+    printLine(welcome(first, { root: flags.root, state: flags.state, cwd: process.cwd() }));
     await interrupted;
     say("stopping …");
     await first.stop();
@@ -55,28 +55,4 @@ export async function dev(flags: DevFlags): Promise<number> {
     process.stderr.write(`millrace: ${error instanceof Error ? error.message : String(error)}\n`);
     return 1;
   }
-}
-
-function welcome(running: { edge_url: string; gateway_url: string; key: string }): string {
-  const { edge_url, gateway_url, key } = running;
-  return [
-    "",
-    "ready",
-    `  edge     ${edge_url}`,
-    `  gateway  ${gateway_url}`,
-    `  key      ${key}`,
-    "",
-    "Try (in another terminal, in this folder):",
-    "",
-    "  # ask the swarm over HTTP",
-    `  curl -sS ${edge_url}/v1/functions/swarm/invocations -H 'Authorization: Bearer ${key}' -H 'Content-Type: application/json' -d '{"input":{"question":"Should we heat the greenhouse with waste heat from the GPU hall?"}}'`,
-    "",
-    "  # hold a WebSocket session with it",
-    `  npx millrace chat swarm`,
-    "",
-    "  # who used what, what it cost, and that it adds up",
-    `  curl -sS '${edge_url}/v1/usage?group_by=agent&settle=true' -H 'Authorization: Bearer ${key}'`,
-    "",
-    "Ctrl-C stops everything.",
-  ].join("\n");
 }

@@ -19,6 +19,9 @@ export const runFile = z.object({
 });
 export type RunFile = z.infer<typeof runFile>;
 
+/** Where the product of this checkout lives unless a flag or MILLRACE_STATE names another folder. */
+export const DEFAULT_STATE = join(import.meta.dirname, "..", "..", ".millrace");
+
 export class StateFolder {
   readonly path: string;
 

@@ -7,7 +7,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, s
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, it } from "vitest";
+import { afterAll, afterEach, expect, it } from "vitest";
 import { listKeys, createKey } from "../../cli/commands/keys.ts";
 import { usage } from "../../cli/commands/usage.ts";
 import { takeLock } from "../../cli/dev/lock.ts";
@@ -15,7 +15,8 @@ import { StateFolder } from "../../cli/dev/state.ts";
 import { until } from "../support/until.ts";
 
 const root = join(import.meta.dirname, "..", "..");
-const folder = mkdtempSync(join(tmpdir(), "millrace-supervisor-"));
+/** Its name needs quoting: what is printed must work as it is. */
+const folder = mkdtempSync(join(tmpdir(), "millrace's supervisor-"));
 const state = new StateFolder(folder);
 const UP_MS = 60_000;
 
@@ -35,8 +36,18 @@ function npmStart(...flags: string[]): Started {
   let text = "";
   child.stdout.on("data", (chunk: Buffer) => (text += chunk.toString()));
   child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
-  return { child, output: () => text, exit: new Promise((resolve) => child.once("exit", (code) => resolve(code))) };
+  const made = { child, output: () => text, exit: new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code))) };
+  all.push(made);
+  return made;
 }
+/** A test that failed leaves nothing running. */
+const all: Started[] = [];
+afterEach(async () => {
+  for (const one of all.splice(0)) {
+    if (one.child.exitCode === null && one.child.signalCode === null) group(one, "SIGTERM");
+    await one.exit;
+  }
+});
 
 const ready = (started: Started) =>
   until(
@@ -60,6 +71,22 @@ function left(folder: string): string[] {
         return []; // ended meanwhile
       }
     });
+}
+
+/** In a terminal of its own, in the checkout; what a person would type comes from a pipe. */
+async function worksAsPrinted(command: string): Promise<void> {
+  const { MILLRACE_URL: _u, MILLRACE_KEY: _k, MILLRACE_STATE: _s, ...env } = process.env;
+  const shell = spawn("sh", ["-c", command], { cwd: root, env, stdio: ["pipe", "pipe", "pipe"] });
+  let out = "";
+  let err = "";
+  shell.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+  shell.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+  shell.stdin.end("what is a mill race?\n");
+  const code = await new Promise((resolve) => shell.once("close", resolve));
+  expect({ command, code, err }).toMatchObject({ code: 0 });
+  if (command.startsWith("npx")) expect(out).toMatch(/\[aggregator\] .+/);
+  else if (command.includes("invocations")) expect(JSON.parse(out)).toMatchObject({ status: "done", output: expect.anything() });
+  else expect(JSON.parse(out)).toMatchObject({ group_by: ["agent"], reconciliation: { difference_gpu_ns: "0" } });
 }
 
 const group = (started: Started, signal: NodeJS.Signals) => process.kill(-(started.child.pid ?? 0), signal);
@@ -87,6 +114,8 @@ it.skipIf(process.platform !== "linux")(
     const key = state.readSecret("dev-key") ?? "";
     const url = state.readRun()?.edge?.url ?? "";
     await createKey({ url, key }, "kept", ["usage"]);
+
+    for (const command of first.output().matchAll(/^ {2}((?:curl|npx) .*)$/gm)) await worksAsPrinted(command[1] ?? "");
 
     const beside = npmStart();
     expect(await beside.exit).toBe(1);
