@@ -7,7 +7,7 @@ import { nanos, NANOS_PER_MINUTE, type Nanos } from "../../schema/core/time.ts";
 import { reconcile } from "../policy/metering/reconcile.ts";
 import { FileLedger } from "./file-ledger.test-support.ts";
 import { beginningOf } from "./journal/segments.ts";
-import { createMeter, type Meter, type MeterOptions } from "./meter.ts";
+import { CALLS_PER_CUT_MAX, createMeter, type Meter, type MeterOptions } from "./meter.ts";
 import { accept, announce, CELL, NODE, PROVISION, serve } from "./meter.test-support.ts";
 import { createShipper } from "./shipper.ts";
 
@@ -68,6 +68,23 @@ describe("the meter", () => {
     expect(checked().metered_gpu_ns).toBe((watermark - START) * 4n);
     expect([...ledger.calls.values()]).toMatchObject([{ call_id: "call_1", outcome: "done" }]);
     expect(anomalies).toEqual([]);
+    await meter.close();
+  });
+
+  test("cuts when CALLS_PER_CUT_MAX have ended, however long `usage_cut_ms` is", async () => {
+    const meter = await open({ usage_cut_ms: 60_000 });
+    announce(meter, nanos(START));
+    const serveUpTo = (from: number, to: number) => {
+      for (let i = from; i < to; i++) {
+        accept(meter, `call_${i}`);
+        serve(meter, `call_${i}`);
+      }
+    };
+    serveUpTo(0, CALLS_PER_CUT_MAX - 1);
+    expect(ledger.watermark).toBe(0n);
+    serveUpTo(CALLS_PER_CUT_MAX - 1, CALLS_PER_CUT_MAX);
+    await vi.waitUntil(() => ledger.watermark > 0n, { timeout: 10_000 });
+    expect(ledger.calls.size).toBe(CALLS_PER_CUT_MAX);
     await meter.close();
   });
 

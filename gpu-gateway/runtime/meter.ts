@@ -8,7 +8,7 @@
  *  2. End each of `open_calls`: an earlier boot accepted them and did not live to answer.
  *  3. `record(…)` for each thing that happens. "Accepted means journalled" (D4): `record({type: "call_accepted"…})`, then
  *     `await durable()` before the client is told.
- *  4. Cuts come by themselves (each UTC minute, and every `usage_cut_ms` when calls ended); `settle()` cuts now and ships.
+ *  4. Cuts come by themselves (each UTC minute, every `usage_cut_ms` when calls ended, and after CALLS_PER_CUT_MAX of them); `settle()` cuts now and ships.
  */
 import type { CallId, CellId, NodeId } from "../../schema/core/ids.ts";
 import { minuteOf, type Nanos } from "../../schema/core/time.ts";
@@ -22,6 +22,11 @@ import type { SettleOutcome, Shipper, ShipperParts } from "./shipper.ts";
 
 /** At most this long between cuts once a call has ended, so that its cost can be seen. */
 export const USAGE_CUT_MS = 5_000;
+/**
+ * Calls that may end between two cuts: at it, a cut at once. It bounds the rows between cuts, and so a new owner's first shipment, which reaches to
+ * the first cut: a call is about 5 rows, 2.6 kB in all, so tens of MB of the shipper's HEAP_MB_MAX, whatever `usage_cut_ms` is.
+ */
+export const CALLS_PER_CUT_MAX = 10_000;
 /** The longest silence in the journal: what a crash can take on top of what it interrupts. */
 export const ALIVE_MS = 500;
 /** How long a cut waits for the nodes' confirmation. A node that does not answer is metered on; its release, once known, is corrected. */
@@ -128,7 +133,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   const behind = new Set<NodeId>();
   let cutting: Promise<unknown> = Promise.resolve();
   let last_cut = line.now();
-  let calls_ended = false;
+  let calls_ended = 0;
   let stalled = false;
   let closed = false;
 
@@ -160,7 +165,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   function take(output: FoldOutput): void {
     if (output.type === "anomaly") return on_anomaly(`metering: ${output.detail}`);
     if (output.type !== "call") return;
-    calls_ended = true;
+    calls_ended += 1;
     ended.delete(output.row.call_id);
     ended.set(output.row.call_id, output.gpu_time);
     if (ended.size > CALL_METERS_MAX) for (const oldest of ended.keys()) return void ended.delete(oldest);
@@ -187,7 +192,7 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   async function cutOnce(nodes_answer: boolean): Promise<Nanos> {
     const t = append({ type: "cut" });
     last_cut = t;
-    calls_ended = false;
+    calls_ended = 0;
     if (nodes_answer) for (const [node, confirmed_at] of await confirmations()) noteConfirmation(node, confirmed_at, t);
     await journal.durable();
     shipper.release(journal.end(), t);
@@ -217,7 +222,8 @@ export async function createMeter(options: MeterOptions): Promise<Meter> {
   const tick = setInterval(() => {
     if (journal.state() !== "open") return;
     const now = line.now();
-    const due = minuteOf(now) > minuteOf(last_cut) || (calls_ended && now - last_cut >= usage_cut_ns);
+    const due =
+      minuteOf(now) > minuteOf(last_cut) || calls_ended >= CALLS_PER_CUT_MAX || (calls_ended > 0 && now - last_cut >= usage_cut_ns);
     if (due) cut().catch((error: unknown) => on_anomaly(`cut: ${error instanceof Error ? error.message : String(error)}`));
     else if (now - (journal.last_t ?? 0n) >= (BigInt(ALIVE_MS) * 1_000_000n) / 2n) append({ type: "alive" });
   }, ALIVE_MS / 2);

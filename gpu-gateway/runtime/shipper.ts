@@ -21,7 +21,7 @@ import type { JournalReader } from "./journal/reader.ts";
 import { beginningOf, readHead, type Position } from "./journal/segments.ts";
 import { loadShipped, saveShipped, type Shipped } from "./journal/shipped.ts";
 
-export const SHIPMENT_ROWS_MAX = 5_000; // a shipment is closed at the record that reaches it
+export const SHIPMENT_ROWS_MAX = 5_000; // a shipment is closed at the record that reaches it; a new owner's first one at its first cut (CALLS_PER_CUT_MAX)
 export const SHIP_BACKOFF_MIN_MS = 250;
 export const SHIP_BACKOFF_MAX_MS = 30_000; // between attempts while the ledger is unavailable
 
