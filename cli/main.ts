@@ -24,7 +24,14 @@ const port = (text: string): number => {
 };
 const positive = (text: string): number => {
   const value = Number(text);
-  if (!(value > 0)) throw new InvalidArgumentError("a number above 0.");
+  if (!(value > 0 && value < Infinity)) throw new InvalidArgumentError("a number above 0.");
+  return value;
+};
+/** As gpu-gateway/config.ts has it. */
+const SPEED_MAX = 10_000;
+const speed = (text: string): number => {
+  const value = Number(text);
+  if (!(value > 0 && value <= SPEED_MAX)) throw new InvalidArgumentError(`a number above 0 and at most ${SPEED_MAX}.`);
   return value;
 };
 const jsonOr = (text: string): unknown => {
@@ -62,7 +69,7 @@ const product = (name: string, description: string) =>
     .option("--edge-port <port>", "port of the edge (else 8787, or any free one)", port)
     .option("--gateway-port <port>", "port of the gateway (else 8790, or any free one)", port)
     .option("--postgres-port <port>", "port of the embedded Postgres (else any free one)", port)
-    .option("--speed <factor>", "how much faster than a real A100 the simulated ones run", positive, 1)
+    .option("--speed <factor>", "how much faster than a real A100 the simulated ones run", speed, 1)
     .option("--no-restart", "leave a dead child dead");
 
 product("dev", "run the whole product here: Postgres, gateway, simulated A100 node, edge, the swarm example").action(async (flags) => {

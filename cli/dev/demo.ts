@@ -7,6 +7,7 @@ import { faultOf, invokeStream } from "../commands/invoke.ts";
 import { reconciles, reconciliationText, usage } from "../commands/usage.ts";
 import type { Connection } from "../connection.ts";
 import { grouped, printJson, printLine, table } from "../output.ts";
+import { reason } from "../reason.ts";
 import { deploySwarm } from "./example.ts";
 import { isAlive } from "./process.ts";
 import { start } from "./start.ts";
@@ -31,18 +32,24 @@ export async function demo(flags: DevFlags & { readonly question: string | undef
     stopping = true;
     say("stopping …");
     void starting
-      .then((running) => running.stop())
+      .then(
+        (running) => running.stop(),
+        () => {}, // what Ctrl-C broke is no news
+      )
       .then(
         () => process.exit(130),
-        () => process.exit(1),
+        (error: unknown) => {
+          say(reason(error));
+          process.exit(1);
+        },
       );
   };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, stop);
   const running = await starting.catch((error: unknown) => {
-    say(error instanceof Error ? error.message : String(error));
+    if (!stopping) say(reason(error));
     return null;
   });
-  if (!running) return 1;
+  if (!running) return stopping ? 130 : 1;
   try {
     const connection = { url: running.edge_url, key: running.key };
     await deploySwarm(flags.root, connection);

@@ -40,7 +40,10 @@ export async function dev(flags: DevFlags): Promise<number> {
     if (first === "interrupted") {
       // What is half up comes up first: only then is it known what to stop.
       say("stopping …");
-      await starting.then((running) => running.stop());
+      await starting.then(
+        (running) => running.stop(),
+        () => {}, // a terminal's Ctrl-C reaches what a start runs in its own group (initdb) too: that it fails is no news
+      );
       return 130;
     }
     await deploySwarm(flags.root, { url: first.edge_url, key: first.key });

@@ -150,7 +150,9 @@ test("a port in use is named", async () => {
   const taken = createServer();
   await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
   const { port } = taken.address() as AddressInfo;
-  expect(await refusal(start("port", port))).toBe(`Port ${port} is in use; choose another for Postgres.`);
+  expect(await refusal(start("port", port))).toBe(
+    `port ${port} is in use; stop what listens there or choose another with --postgres-port.`,
+  );
   await new Promise((resolve) => taken.close(resolve));
 }, 60_000);
 
@@ -177,6 +179,14 @@ test("another server by its URL is used, never stopped; one that does not answer
   expect(message).toMatch(/^The database that DATABASE_URL names cannot be used: .*ECONNREFUSED/);
   expect(message).not.toContain("secret");
 }, 60_000);
+
+test.each(["garbage", "http://u:secret@localhost/db", "postgres"])(
+  "a DATABASE_URL that is none is named, and not repeated: %s",
+  async (url) => {
+    const message = await refusal(startPostgres({ dir: "unused", database_url: url }));
+    expect(message).toBe("DATABASE_URL is not the URL of a Postgres: postgres://user:password@host:port/database.");
+  },
+);
 
 async function unusedPort(): Promise<number> {
   const probe = createServer();

@@ -17,6 +17,7 @@ import path from "node:path";
 import postgres from "postgres";
 import { type Binaries, type RunAs, binariesFor, homeFor, runAs } from "./postgres-place.ts";
 import { PID_FILE, findPostmaster, goneAway, stopPostmaster, until } from "./postgres-postmaster.ts";
+import { portMessage, whyNot } from "./ports.ts";
 import { PostgresUnavailable, oneLine } from "./postgres-unavailable.ts";
 
 export { PostgresUnavailable } from "./postgres-unavailable.ts";
@@ -89,6 +90,8 @@ async function settled(data_dir: string) {
 }
 
 async function external(url: string): Promise<RunningPostgres> {
+  if (!/^postgres(ql)?:$/.test(URL.parse(url)?.protocol ?? ""))
+    throw new PostgresUnavailable("DATABASE_URL is not the URL of a Postgres: postgres://user:password@host:port/database.");
   const sql = postgres(url, { max: 1, onnotice: () => {}, connect_timeout: 10 });
   try {
     await sql`select 1`;
@@ -133,9 +136,8 @@ async function initialise(binaries: Binaries, home: string, user: RunAs): Promis
 type Started = { readonly pid: number; readonly port: number; readonly exited: Promise<void> };
 
 async function start(binaries: Binaries, home: string, user: RunAs, options: PostgresOptions): Promise<Started> {
-  if (options.port !== undefined && !(await portIsFree(options.port))) {
-    throw new PostgresUnavailable(`Port ${options.port} is in use; choose another for Postgres.`);
-  }
+  const code = options.port === undefined ? null : await whyNot(options.port);
+  if (code !== null) throw new PostgresUnavailable(portMessage(options.port ?? 0, code, "--postgres-port"));
   const memory_until = performance.now() + SHARED_MEMORY_MS;
   for (let tries = 1; ;) {
     const port = options.port ?? (await freePort());
@@ -154,7 +156,7 @@ async function start(binaries: Binaries, home: string, user: RunAs, options: Pos
     tries += 1;
     if (outcome.reason.includes("could not bind") || outcome.reason.includes("could not create any TCP/IP sockets")) {
       if (options.port === undefined && tries <= PORT_TRIES) continue;
-      throw new PostgresUnavailable(`Port ${port} is in use; choose another for Postgres.`);
+      throw new PostgresUnavailable(portMessage(port, "EADDRINUSE", "--postgres-port"));
     }
     throw new PostgresUnavailable(`Postgres did not start: ${outcome.reason} (log: ${path.join(home, "postgres.log")}).`);
   }
@@ -246,14 +248,6 @@ const exists = (file: string) =>
     () => true,
     () => false,
   );
-
-function portIsFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once("error", () => resolve(false));
-    probe.listen({ host: "127.0.0.1", port }, () => probe.close(() => resolve(true)));
-  });
-}
 
 function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {

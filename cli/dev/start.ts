@@ -7,7 +7,7 @@
  * its engines belong to the gateway, which releases them when it is told to stop; if it cannot, their lease ends them.
  */
 import { StateFolder, type RunFile } from "./state.ts";
-import { choosePort } from "./ports.ts";
+import { choosePort, samePort } from "./ports.ts";
 import { stopGroup, type Child } from "./child.ts";
 import { endAll } from "./end-all.ts";
 import { groupIsLeft, isAlive } from "./process.ts";
@@ -76,12 +76,15 @@ export async function start(options: StartOptions): Promise<Running> {
 
   try {
     await clearAway(state, options.say);
-    // Named ports are checked before anything is started.
-    for (const [named, flag] of [
-      [options.edge_port, "--edge-port"],
-      [options.gateway_port, "--gateway-port"],
-    ] as const)
-      await portOr(named, 0, flag);
+    // Named ports are checked before anything is started. A Postgres that is left may have its port, and is adopted with it.
+    const named = [
+      ["--edge-port", options.edge_port],
+      ["--gateway-port", options.gateway_port],
+      ["--postgres-port", options.postgres_port],
+    ] as const;
+    const same = samePort(named);
+    if (same !== null) throw new StartFault(same);
+    for (const [flag, port] of named.slice(0, 2)) await portOr(port, 0, flag);
     state.writeRun(file);
     let database_url: string;
     if (options.database_url !== undefined) database_url = (await startPostgres({ dir: "", database_url: options.database_url })).url;

@@ -217,3 +217,35 @@ it("says in one line that a named port is in use, and what to do", async () => {
   expect(refused.output().trim()).toBe(`millrace: port ${port} is in use; stop what listens there or choose another with --edge-port.`);
   taken.close();
 });
+
+it("says in one line what is wrong with what it was told", async () => {
+  const cases: [string[], RegExp][] = [
+    [
+      ["--edge-port", "4711", "--gateway-port", "4711"],
+      /^millrace: --edge-port and --gateway-port are both 4711; choose two different ports\.\n$/,
+    ],
+    [["--speed", "Infinity"], /^error: option '--speed <factor>' argument 'Infinity' is invalid\. a number above 0 and at most 10000\./],
+    [
+      ["--state", "/dev/null/x"],
+      /^millrace: the state folder \/dev\/null\/x cannot be used: ENOTDIR.*; name another with --state DIR\.\n$/,
+    ],
+  ];
+  await Promise.all(
+    cases.map(async ([flags, said]) => {
+      const refused = npmStart(...flags);
+      expect(await refused.exit).toBe(1);
+      expect(refused.output()).toMatch(said);
+    }),
+  );
+});
+
+it("ends with 130 and without a complaint when Ctrl-C comes while the database is made", async () => {
+  const fresh = mkdtempSync(join(tmpdir(), "millrace-early-"));
+  const started = npmStart("--state", fresh);
+  await until("its first word", () => started.output().includes("starting Postgres"), UP_MS);
+  group(started, "SIGINT");
+  expect(await started.exit).toBe(130);
+  expect(started.output()).toMatch(/^(millrace: [^\n]+ …\n)+$/);
+  expect(left(fresh)).toEqual([]);
+  removeState(fresh);
+});
