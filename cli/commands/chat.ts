@@ -10,6 +10,8 @@ const LINES_WAITING_MAX = 1_000;
 /** Answers with the exit code: 0, or 1 when the last turn failed. */
 export async function chat(connection: Connection, name: string, options: ChatOptions): Promise<number> {
   const client = createClient(connection);
+  // A session that does not exist is said at once, not only to whoever says something in it.
+  if (options.session !== undefined) await client.session(options.session);
   const session = await client.connectSession(options.session === undefined ? { function: name } : { session: options.session });
   const say = (text: string) => process.stderr.write(text);
   if (!options.json) say(`session ${session.id}; go on with it later: millrace chat ${name} --session ${session.id}\n`);

@@ -22,7 +22,9 @@ export async function usage(connection: Connection, options: UsageOptions): Prom
 /** The report as a person reads it, its reconciliation at the foot. */
 export function usageText(report: UsageReport): string {
   const rows = [...report.rows, report.total].map((row, i) => [
-    i === report.rows.length ? "total" : report.group_by.map((group) => row.key[group] ?? "–").join(" · "),
+    i === report.rows.length
+      ? "total"
+      : report.group_by.map((group) => (group === "function" && row.key["function_name"]) || (row.key[group] ?? "–")).join(" · "),
     String(row.calls),
     grouped(row.prompt_tokens),
     grouped(row.cached_tokens),

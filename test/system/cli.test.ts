@@ -74,6 +74,8 @@ it("streams a run and holds a session", async () => {
   expect(types.at(-1)).toBe("run.done");
   expect(types).toContain("delta");
 
+  expect((await millrace(["usage", "--by", "function"])).out).toMatch(/^swarm +\d/m);
+
   const chat = await millrace(["chat", "swarm", "--message", "hello", "--json"]);
   const items = chat.out
     .trim()
@@ -91,6 +93,7 @@ it("refuses in one line, with a code that a script can use", async () => {
     [["deploy", "broken.ts"], 1, /^millrace: broken\.ts cannot be bundled: .*broken\.ts:1:16/],
     [["deploy", "absent.ts"], 1, /^millrace: absent\.ts cannot be bundled: /],
     [["logs", "run_00000000000000000000000000000000"], 2, /^millrace: run_not_found: /],
+    [["chat", "swarm", "--session", `ses_${"0".repeat(32)}`], 2, /^millrace: session_not_found: /],
     [["usage", "--by", "nonsense"], 1, /one or more of function, session/],
   ];
   for (const [args, code, message] of cases) {
