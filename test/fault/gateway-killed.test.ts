@@ -16,7 +16,13 @@ it("survives SIGKILL of the gateway while runs are in flight", async () => {
     "long-talk",
     `import { agent } from "millrace";
      export default agent(async (ctx) => {
-       const answer = await ctx.ai.chat({ messages: [{ role: "user", content: "talk " + ctx.input.n }], max_tokens: ctx.input.tokens });
+       const { n, tokens } = ctx.input;
+       const answer = await ctx.ai.chat({
+         messages: [{ role: "user", content: "talk " + n }],
+         max_tokens: tokens,
+         // As long as its schema asks for: it is on its way when the gateway is killed.
+         response_format: { type: "json_schema", json_schema: { name: "long", schema: { const: "word".repeat(tokens) } } },
+       });
        return answer.usage;
      });`,
   );
@@ -28,7 +34,7 @@ it("survives SIGKILL of the gateway while runs are in flight", async () => {
   const { gateway } = running();
 
   const calls = Array.from({ length: 8 }, (_, n) =>
-    invoke(connection(), "long-talk", { n, tokens: 120 }, {}).then(
+    invoke(connection(), "long-talk", { n, tokens: 1_500 }, {}).then(
       (run) => ({ ok: run.status === "done", code: run.error?.code }),
       (error: { code?: string; status?: number }) => ({ ok: false, code: error.code }),
     ),
