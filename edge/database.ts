@@ -1,4 +1,7 @@
-/** Postgres from the edge: a client of its own for each piece of work; a Worker cannot share a socket between requests. */
+/**
+ * Postgres from the edge: a client of its own for each piece of work. A Worker may not share a socket between requests, nor an object
+ * with another; so what many objects would ask or say, one of them asks and says for all (callees.ts, usage-outbox.ts).
+ */
 import { connect, type Socket } from "node:net";
 import postgres from "postgres";
 import type { Db } from "../schema/db/sql.ts";

@@ -4,8 +4,9 @@ import { findVersion } from "../schema/db/queries/functions/find-version.ts";
 import { resolveVersion, type VersionRecord } from "../schema/db/queries/functions/resolve-version.ts";
 import { withDatabase } from "./database.ts";
 import type { Env } from "./env.ts";
-import { bad, good } from "./runtime/result.ts";
+import { code_cache } from "./runtime/code-cache.ts";
 import type { FunctionCode, FunctionConfig } from "./runtime/execution.ts";
+import { bad, good, type Result } from "./runtime/result.ts";
 
 export type ResolvedFunction = {
   readonly function: VersionRecord["function"];
@@ -30,21 +31,44 @@ export async function resolveFunction(
   return { function: id, name, version, code_hash, config_hash, config: config_schema.parse(found.config) };
 }
 
-/** The code of a version that a run or session was bound to; read only when no isolate of it is loaded. */
+type Version = { readonly tenant: string; readonly version: string };
+
+/** A version's code, asked of the database unless this isolate has read it before. */
+export async function readCode(env: Env, of: Version): Promise<Result<string>> {
+  const known = code_cache.get(of);
+  if (known !== undefined) return good(known);
+  try {
+    const found = await withDatabase(env.DB, (sql) => findVersion(sql, of));
+    if (!found) return bad("internal", "The version's code is gone.");
+    code_cache.put(of, found.code);
+    return good(found.code);
+  } catch {
+    return bad("database_unavailable", "The function's code could not be read.");
+  }
+}
+
+/**
+ * The code of a version that a run or session was bound to; read only when no isolate of it is loaded. A called function asks its
+ * program's root, `ask`, which reads it once for all of them; where there is no root any more it reads for itself.
+ */
 export function codeOf(
   env: Env,
-  of: { readonly tenant: string; readonly version: string; readonly code_hash: string; readonly config_hash: string },
+  of: Version & { readonly code_hash: string; readonly config_hash: string },
+  ask?: (version: string) => Promise<Result<string>>,
 ): FunctionCode {
   return {
     hash: of.code_hash,
     config_hash: of.config_hash,
     async load() {
+      if (!ask || code_cache.get(of) !== undefined) return readCode(env, of);
+      let told: Result<string>;
       try {
-        const found = await withDatabase(env.DB, (sql) => findVersion(sql, of));
-        return found ? good(found.code) : bad("internal", "The version's code is gone.");
+        told = await ask(of.version);
       } catch {
-        return bad("database_unavailable", "The function's code could not be read.");
+        return readCode(env, of);
       }
+      if (told.ok) code_cache.put(of, told.value);
+      return told;
     },
   };
 }

@@ -10,6 +10,7 @@ import {
   bindings,
   deploy,
   events,
+  forgetCode,
   invoke,
   origin,
   output,
@@ -256,6 +257,7 @@ describe("one key, one run", () => {
       // The stream broke with its object.
     }
     await databaseOf(run, true);
+    forgetCode();
     expect((await problem(keyed("began-before", ask, "k-before"))).code).toBe("idempotency_in_flight");
     expect((await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))).at(-1)).toMatchObject({
       event: "run.failed",

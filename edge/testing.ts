@@ -4,6 +4,7 @@ import { inject } from "vitest";
 import type { EdgePostgres } from "../test/support/edge-postgres-main.ts";
 import type { PeerState } from "../test/support/link-peer.ts";
 import type { Env } from "./env.ts";
+import { CODE_CACHE_CHARS_MAX, code_cache } from "./runtime/code-cache.ts";
 
 export const bindings = env as unknown as Env;
 const postgres_info: EdgePostgres = inject("edge_postgres");
@@ -37,6 +38,9 @@ export async function deploy(
   if (!answer.ok) throw new Error(`deploy of ${name}: ${answer.status} ${await answer.text()}`);
   return (await answer.json()) as { version: string };
 }
+
+/** What this isolate has read of functions' code is pushed out of its cache. */
+export const forgetCode = (): void => code_cache.put({ tenant: "filler", version: "filler" }, "x".repeat(CODE_CACHE_CHARS_MAX));
 
 export type RunBody = { run: string; status: string; output?: unknown; error?: { code: string; detail?: string } };
 export type Problem = { status: number; code: string; detail: string; run?: string; param?: string; request_id?: string };

@@ -14,11 +14,13 @@ import { failure } from "../../schema/core/errors.ts";
 import type { ProgramId, RunId } from "../../schema/core/ids.ts";
 import { SESSION_PROTOCOL, type SessionFromClient } from "../../schema/core/wire/session.ts";
 import { KEY_CACHE_MS } from "../door.ts";
+import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import type { Env } from "../env.ts";
-import { codeOf } from "../functions.ts";
+import { codeOf, type ResolvedFunction } from "../functions.ts";
 import { createGatewayClient, type GatewayCall, type GatewayClient } from "../gateway-client.ts";
 import { createExecution, type Execution, type ExecutionHost, type ExecutionSink, type Outcome } from "../runtime/execution.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
+import type { Result } from "../runtime/result.ts";
 import { forgetExecution } from "../runtime/tables.ts";
 import { SessionEntry } from "./session-entry.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
@@ -360,6 +362,27 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
 
   async childDone(program: string, run: RunId, outcome: Outcome): Promise<void> {
     this.#parts?.runner.byProgram(program)?.childDone(run, outcome);
+  }
+
+  async callee(program: string, name: string): Promise<ResolvedFunction | null> {
+    return this.#executing(program).callee(name);
+  }
+
+  async calleeCode(program: string, version: string): Promise<Result<string>> {
+    return this.#executing(program).calleeCode(version);
+  }
+
+  #executing(program: string): Execution {
+    const execution = this.#parts?.runner.byProgram(program);
+    if (!execution) throw new Error("the turn is over");
+    return execution;
+  }
+
+  async childUsage(events: readonly UsageEvent[]): Promise<boolean> {
+    const parts = this.#parts;
+    if (!parts || !this.ctx.storage.transactionSync(() => parts.outbox.gather(events, Date.now()))) return false;
+    await this.#arm(parts);
+    return true;
   }
 
   // ── parts ──

@@ -1,5 +1,5 @@
 /**
- * What a run owes to others when it is over: its usage to Postgres, word to its parent. Written with the outcome in one
+ * What a run owes to others when it is over: its usage to Postgres, by way of its program's root, and word to its parent. Written with the outcome in one
  * transaction, paid at once or by the alarm, any number of times with the same effect: ids are derived (I6).
  */
 import { deriveId } from "../../schema/core/ids.ts";
@@ -8,10 +8,13 @@ import type { Env } from "../env.ts";
 import { hostAt } from "../runtime/execution-host.ts";
 import type { ObjectLimits } from "../runtime/object-limits.ts";
 import type { StoredRun } from "./run-log.ts";
-import { UsageOutbox } from "./usage-outbox.ts";
+import { OUTBOX_BATCH_ROWS, UsageOutbox } from "./usage-outbox.ts";
 
-/** A called run ships its usage within this time, at a moment by chance: a fan-out ends in one burst, Postgres is not to meet it as one. */
-const CHILD_USAGE_DELAY_MS_MAX = 3_000;
+/**
+ * A called run hands its usage to its program's root, whose one connection takes what a whole fan-out used. A root that cannot be
+ * reached for so long after the run's end is not waited for: then the run ships its own.
+ */
+const ROOT_AWAY_MS_MAX = 60_000;
 const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 300_000;
 /** A parent that cannot be told so often is not there any more: with the longest delay this is about two days. */
@@ -38,20 +41,37 @@ export class RunDebts {
   /** In the transaction of `finish`. */
   incur(run: StoredRun, now_ms: number): void {
     this.#usage.add(usageOf(run, now_ms));
+    this.#usage.dueNow();
     if (!run.spec.parent) return;
-    this.#usage.notBefore(now_ms + Math.ceil(Math.random() * CHILD_USAGE_DELAY_MS_MAX));
     this.#sql.exec("INSERT INTO parent_untold VALUES (1, 0, ?)", now_ms);
   }
 
   /** Pays what is due. Never rejects. */
   async pay(run: StoredRun, now_ms: number): Promise<void> {
     const usage_due = this.#usage.due();
+    // The usage is on its way first: a root that hears that its last child is over has all of it, and ships it with its own.
     await Promise.all([
+      usage_due !== undefined && usage_due <= now_ms ? this.#passOn(run, now_ms) : undefined,
       this.#tellParent(run, now_ms),
-      usage_due !== undefined && usage_due <= now_ms
-        ? this.#limits.connections.run(() => this.#usage.ship(this.#env.DB, now_ms))
-        : undefined,
     ]);
+  }
+
+  async #passOn(run: StoredRun, now_ms: number): Promise<void> {
+    const { root } = run.spec.identity;
+    const { connections } = this.#limits;
+    if (root && now_ms - (run.finished_at_ms ?? now_ms) < ROOT_AWAY_MS_MAX) {
+      const host = hostAt(this.#env, root);
+      if ((await this.#usage.hand((events) => connections.run(() => host.childUsage(events)), now_ms)) !== "refused") return;
+    }
+    await connections.run(() => this.#usage.ship(this.#env.DB, now_ms));
+  }
+
+  /** Of a called run, at its root; in a transaction. `full`: nothing was taken; `many`: they should not wait for more. */
+  gather(events: readonly UsageEvent[], now_ms: number): "full" | "many" | "few" {
+    if (!this.#usage.gather(events, now_ms)) return "full";
+    if (this.#usage.rows < OUTBOX_BATCH_ROWS) return "few";
+    this.#usage.dueNow();
+    return "many";
   }
 
   get nextDueAtMs(): number | undefined {

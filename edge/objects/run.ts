@@ -14,13 +14,16 @@
 import { DurableObject } from "cloudflare:workers";
 import { failure } from "../../schema/core/errors.ts";
 import type { RunId } from "../../schema/core/ids.ts";
+import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import type { Env } from "../env.ts";
-import { codeOf } from "../functions.ts";
+import { codeOf, type ResolvedFunction } from "../functions.ts";
 import { createGatewayClient, type GatewayClient } from "../gateway-client.ts";
 import type { GatewayCall } from "../gateway-client-call.ts";
 import { createExecution, forgetExecution, type Execution, type HostAddress, type ModelLink, type Outcome } from "../runtime/execution.ts";
+import { hostAt } from "../runtime/execution-host.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
 import { relayedLink } from "../runtime/relayed-link.ts";
+import type { Result } from "../runtime/result.ts";
 import { RunDebts } from "./run-debts.ts";
 import { RunReaders } from "./run-events.ts";
 import { RUN_EVENTS_MAX, RunLog, viewOf, type StoredRun } from "./run-log.ts";
@@ -149,8 +152,10 @@ export class Run extends DurableObject<Env> implements RunObject {
     const host: HostAddress = { binding: "RUNS", id: ctx.id.toString() };
     let link: ModelLink;
     let client: GatewayClient | undefined;
+    const { connections } = objectLimits(ctx);
+    const askRoot = (root: HostAddress) => (of: string) => connections.run(() => hostAt(env, root).calleeCode(identity.program, of));
     if (identity.root) {
-      link = relayedLink({ env, root: identity.root, program: identity.program, connections: objectLimits(ctx).connections });
+      link = relayedLink({ env, root: identity.root, program: identity.program, connections });
     } else {
       client = createGatewayClient({ env, link_id: stored.spec.run, claims: { tenant, project, key, scopes: ["infer"] } });
       link = client;
@@ -161,7 +166,7 @@ export class Run extends DurableObject<Env> implements RunObject {
       host,
       identity,
       config,
-      code: codeOf(env, { tenant, version, code_hash, config_hash }),
+      code: codeOf(env, { tenant, version, code_hash, config_hash }, identity.root && askRoot(identity.root)),
       gateway: link,
       deadline_at_ms: stored.deadline_at_ms,
       sink: {
@@ -211,7 +216,7 @@ export class Run extends DurableObject<Env> implements RunObject {
         await this.ctx.storage.deleteAll();
         return;
       }
-      if (finished_at_ms !== null) await this.#debts.pay(stored, now_ms);
+      await this.#debts.pay(stored, now_ms);
     } finally {
       await this.#setAlarm();
     }
@@ -266,6 +271,30 @@ export class Run extends DurableObject<Env> implements RunObject {
   async childDone(_program: string, run: RunId, outcome: Outcome): Promise<void> {
     this.#ensureLive();
     this.#live?.execution.childDone(run, outcome);
+  }
+
+  async callee(_program: string, name: string): Promise<ResolvedFunction | null> {
+    return this.#executing().callee(name);
+  }
+
+  async calleeCode(_program: string, version: string): Promise<Result<string>> {
+    return this.#executing().calleeCode(version);
+  }
+
+  #executing(): Execution {
+    this.#ensureLive();
+    if (!this.#live) throw new Error("the run is over");
+    return this.#live.execution;
+  }
+
+  async childUsage(events: readonly UsageEvent[]): Promise<boolean> {
+    if (!this.#log.exists) return false;
+    const now_ms = Date.now();
+    const gathered = this.ctx.storage.transactionSync(() => this.#debts.gather(events, now_ms));
+    if (gathered === "many") this.ctx.waitUntil(this.#payAndSleep(now_ms));
+    // One that is running has an alarm, and its end, to see to it.
+    else if (gathered === "few" && !this.#live) await this.#setAlarm();
+    return gathered !== "full";
   }
 
   /** The most that ran in this object at once, of what the platform limits. */

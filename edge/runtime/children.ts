@@ -9,7 +9,7 @@ import { hashParts } from "../../schema/core/hash.ts";
 import { deriveId, type RunId } from "../../schema/core/ids.ts";
 import type { GuestRequest } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
-import { resolveFunction, type ResolvedFunction } from "../functions.ts";
+import type { ResolvedFunction } from "../functions.ts";
 import type { RunObject, RunSpec } from "../objects/run-spec.ts";
 import type { ExecutionIdentity, HostAddress, Outcome } from "./execution.ts";
 import { bad, good, type Result } from "./result.ts";
@@ -26,6 +26,8 @@ type ChildrenOptions = {
   readonly host: HostAddress;
   readonly deadline_at_ms: number;
   readonly connections: Semaphore;
+  /** What a name stands for in this program; rejects where that cannot be known now. */
+  readonly find: (name: string) => Promise<ResolvedFunction | null>;
 };
 
 export class Children {
@@ -82,9 +84,7 @@ export class Children {
     const known = this.#callees.get(name);
     if (known) return known;
     if (this.#callees.size >= CALLEES_MAX) return Promise.resolve(null);
-    const { env, identity, connections } = this.#options;
-    const { tenant, project } = identity;
-    const resolved = connections.run(() => resolveFunction(env, { tenant, project, name }));
+    const resolved = this.#options.find(name);
     this.#callees.set(name, resolved);
     resolved.catch(() => this.#callees.delete(name));
     return resolved;

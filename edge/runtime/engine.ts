@@ -23,11 +23,14 @@ import {
   type GuestResult,
   type GuestStreamLine,
 } from "../../schema/core/wire/guest.ts";
+import type { ResolvedFunction } from "../functions.ts";
 import type { GatewayCall } from "../gateway-client-call.ts";
 import { CallLedger, type NumberedFrame } from "./call-ledger.ts";
 import type { CapabilityName } from "./capabilities.ts";
 import { ChatAnswer } from "./chat-answer.ts";
+import { Callees } from "./callees.ts";
 import { Children } from "./children.ts";
+import { hostAt } from "./execution-host.ts";
 import type { Execution, ExecutionFact, ExecutionOptions, Outcome } from "./execution.ts";
 import { HandOver } from "./hand-over.ts";
 import { isolateFailure, runInIsolate } from "./isolate.ts";
@@ -72,6 +75,7 @@ class Engine implements Execution {
   readonly #ledger: CallLedger;
   readonly #steps: Steps;
   readonly #children: Children;
+  readonly #callees: Callees;
   readonly #stopped = Promise.withResolvers<Outcome>();
   /** Codes that a capability answered with: a guest that passes one on keeps it, a guest that makes one up does not. */
   readonly #codes_given = new Set<string>(GUEST_CODES);
@@ -84,12 +88,16 @@ class Engine implements Execution {
     const rows = { storage: ctx.storage, program: identity.program, sink };
     this.#ledger = new CallLedger({ ...rows, link: options.gateway });
     this.#steps = new Steps(rows);
+    const { connections } = objectLimits(ctx);
+    const { root } = identity;
+    this.#callees = new Callees(env, identity, connections);
     this.#children = new Children({
       env,
       identity,
       host: options.host,
       deadline_at_ms: options.deadline_at_ms,
-      connections: objectLimits(ctx).connections,
+      connections,
+      find: root ? (name) => connections.run(() => hostAt(env, root).callee(identity.program, name)) : (name) => this.callee(name),
     });
   }
 
@@ -333,6 +341,14 @@ class Engine implements Execution {
 
   childDone(run: RunId, outcome: Outcome): void {
     this.#children.done(run, outcome);
+  }
+
+  callee(name: string): Promise<ResolvedFunction | null> {
+    return this.#callees.find(name);
+  }
+
+  calleeCode(version: string): Promise<Result<string>> {
+    return this.#callees.code(version);
   }
 
   #voice(request: { readonly path: string; readonly agent?: string | undefined }) {

@@ -14,7 +14,9 @@ import type { z } from "zod";
 import type { FunctionId, ProgramId, ProjectId, RunId, SessionId, TenantId, VersionId } from "../../schema/core/ids.ts";
 import type { TokenUsage } from "../../schema/core/wire/chat.ts";
 import type { deployRequest } from "../../schema/core/wire/http.ts";
+import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import type { Env } from "../env.ts";
+import type { ResolvedFunction } from "../functions.ts";
 import type { Result } from "./result.ts";
 import type { GatewayCall, GatewayFrame } from "../gateway-client-call.ts";
 
@@ -107,6 +109,10 @@ export type Execution = {
   relay(request: GatewayCall): ReadableStream<Uint8Array>;
   cancelRelay(call: string, reason: string): void;
   childDone(run: RunId, outcome: Outcome): void;
+  /** At the program's root: what a name stands for in it. Rejects while the database is away. */
+  callee(name: string): Promise<ResolvedFunction | null>;
+  /** At the program's root: a called function's code. */
+  calleeCode(version: string): Promise<Result<string>>;
 };
 
 /** The RPC methods of an object that hosts executions. Session: `execution` is the turn's `Execution.id`; `program` names the turn. */
@@ -116,4 +122,9 @@ export type ExecutionHost = {
   relay(program: string, request: GatewayCall): Promise<ReadableStream<Uint8Array>>;
   cancelRelay(program: string, call: string, reason: string): Promise<void>;
   childDone(program: string, run: RunId, outcome: Outcome): Promise<void>;
+  /** Both reject once the program is over. */
+  callee(program: string, name: string): Promise<ResolvedFunction | null>;
+  calleeCode(program: string, version: string): Promise<Result<string>>;
+  /** Usage of a called function, to go to Postgres with its root's. True: it is durable here. False: there is no place for it. */
+  childUsage(events: readonly UsageEvent[]): Promise<boolean>;
 };
