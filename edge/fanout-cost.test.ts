@@ -2,6 +2,7 @@
 import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { beforeAll, expect, test } from "vitest";
 import { asId, deriveId, randomId, type RunId } from "../schema/core/ids.ts";
+import type { UsageEvent } from "../schema/core/wire/usage.ts";
 import { withDatabase } from "./database.ts";
 import type { Run } from "./objects/run.ts";
 import type { RunSpec } from "./objects/run-spec.ts";
@@ -95,11 +96,14 @@ test("usage that the root has taken is shipped by its next life; the same again 
   await abortAllDurableObjects();
   useDatabase(counting);
   const root = bindings.RUNS.getByName(run);
+  const events_kept = kept.map((row) => JSON.parse(row.event) as UsageEvent);
+  // Again, to a life that does not know yet that there is something to ship.
+  expect(await root.childUsage(events_kept)).toBe(true);
   await runInDurableObject(root, (object: Run) => object.alarm());
   const agents = expected({ "root-version": 1, "leaf-version": 8 });
   expect(await wallOf(run, 9)).toEqual(agents);
   // A child that died before it heard that the root has it.
-  expect(await root.childUsage(kept.map((row) => JSON.parse(row.event)))).toBe(true);
+  expect(await root.childUsage(events_kept)).toBe(true);
   await runInDurableObject(root, async (object: Run, { storage }) => {
     expect(storage.sql.exec("SELECT 1 FROM usage_outbox").toArray()).toHaveLength(10);
     expect(await storage.getAlarm()).toBeLessThan(Date.now() + 10_000);

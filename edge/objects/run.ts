@@ -227,7 +227,9 @@ export class Run extends DurableObject<Env> implements RunObject {
     const { finished_at_ms } = this.#log.read();
     if (finished_at_ms === null) return this.ctx.storage.setAlarm(Date.now() + WATCH_MS);
     const forget_at_ms = finished_at_ms + RETENTION_MS;
-    await this.ctx.storage.setAlarm(Math.min(forget_at_ms, this.#debts.nextDueAtMs ?? forget_at_ms));
+    // What is due at once may say so with a moment long ago, which is no time for an alarm.
+    const due_ms = Math.max(this.#debts.nextDueAtMs ?? forget_at_ms, Date.now());
+    await this.ctx.storage.setAlarm(Math.min(forget_at_ms, due_ms));
   }
 
   #visible(owner: Owner): StoredRun | null {
