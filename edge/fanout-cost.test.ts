@@ -1,4 +1,4 @@
-/** What a fan-out costs the database: connections for its root, not for each of its runs; and every run's usage, once. */
+/** What a fan-out costs the database: connections for its root, not for each of its runs; each token's rows, once; every run's usage, once. */
 import { abortAllDurableObjects, runInDurableObject } from "cloudflare:test";
 import { beforeAll, expect, test } from "vitest";
 import { asId, deriveId, randomId, type RunId } from "../schema/core/ids.ts";
@@ -75,6 +75,28 @@ test.each([
   },
   120_000,
 );
+
+test("a called function's token is stored by its program's root alone: a frame, an event, and the frame's end", async () => {
+  const agents = 20;
+  const changesOf = (id: string) =>
+    runInDurableObject(
+      bindings.RUNS.getByName(id),
+      (_object: Run, { storage }) => storage.sql.exec<{ c: number }>("SELECT total_changes() AS c").one().c,
+    );
+  const measure = async (tokens: number) => {
+    const answer = await invoke("root-version", { n: agents, calls: "leaf", ask: words(tokens) });
+    const { run, output } = await answer.json<RunBody>();
+    expect(output).toEqual(Array.from({ length: agents }, () => tokens));
+    await wallOf(run, 1 + agents);
+    const children = await Promise.all(Array.from({ length: agents }, (_, i) => changesOf(deriveId("run", run, `fanout#1/${i}/call#1`))));
+    return { root: await changesOf(run), child: Math.max(...children) };
+  };
+  const few = await measure(10);
+  const many = await measure(110);
+  expect((many.root - few.root) / (agents * 100)).toBe(3);
+  // What a child writes does not depend on how much the model says.
+  expect(many.child).toBe(few.child);
+});
 
 test("usage that the root has taken is shipped by its next life; the same again counts once", async () => {
   const away = { connectionString: "postgres://nobody@127.0.0.1:1/none", host: "127.0.0.1", port: 1 };

@@ -1,7 +1,10 @@
 /**
- * The model calls of a program as its object stores them: every numbered frame once, durable before it is given credit, logged or
+ * The model calls of a program as its root stores them: every numbered frame once, durable before it is given credit, logged or
  * read (I4). Readers — the guest's own `ai` and the relays of called functions — read stored frames first and then wait for the
  * next; any of them may come back after an eviction and begin again. The call itself is sent with `from` = the last stored frame.
+ *
+ * A token costs two rows: its frame, which is both the link's cursor and what a replay reads, and its event in the object's log. They
+ * are not one, because a frame goes with its program and an event stays, and neither has all that the other has.
  */
 import { failure, type Failure } from "../../schema/core/errors.ts";
 import type { GatewayCall, GatewayFrame } from "../gateway-client-call.ts";
@@ -13,7 +16,17 @@ export type NumberedFrame = Extract<GatewayFrame, { n: number }>;
 export const PROGRAM_CALLS_MAX = 10_000;
 const READ_BATCH = 128;
 
-export class CallLedger {
+export const TOO_MANY_CALLS = failure("too_many_steps", `A run makes at most ${PROGRAM_CALLS_MAX} model calls.`);
+
+/** The engine's model calls: at a program's root, and in a called function (relayed-calls.ts). */
+export type Calls = {
+  open(request: GatewayCall): void;
+  frames(call: string, after: number): AsyncGenerator<NumberedFrame>;
+  cancel(call: string, reason: string): void;
+  close(reason: string): void;
+};
+
+export class CallLedger implements Calls {
   readonly #storage: DurableObjectStorage;
   readonly #program: string;
   readonly #link: ModelLink;
@@ -38,7 +51,7 @@ export class CallLedger {
     if (this.#closed) return this.#refuse(request, stored?.n ?? 0, this.#closed);
     if (!stored) {
       if (this.#count() >= PROGRAM_CALLS_MAX) {
-        return this.#refuse(request, 0, failure("too_many_steps", `A run makes at most ${PROGRAM_CALLS_MAX} model calls.`));
+        return this.#refuse(request, 0, TOO_MANY_CALLS);
       }
       this.#write(() => {
         this.#storage.sql.exec("INSERT INTO execution_calls VALUES (?, ?, 0, 0)", this.#program, call);
@@ -109,13 +122,13 @@ export class CallLedger {
         frame.n,
         JSON.stringify(frame),
       );
-      this.#storage.sql.exec(
-        "UPDATE execution_calls SET n = ?, ended = ? WHERE program = ? AND call = ?",
-        frame.n,
-        ended,
-        this.#program,
-        request.call,
-      );
+      if (ended === 1)
+        this.#storage.sql.exec(
+          "UPDATE execution_calls SET n = ?, ended = 1 WHERE program = ? AND call = ?",
+          frame.n,
+          this.#program,
+          request.call,
+        );
       this.#sink.append(factsOf(request, frame));
     });
     this.#wake(request.call);
@@ -131,7 +144,12 @@ export class CallLedger {
 
   #stored(call: string): { n: number; ended: number } | undefined {
     return this.#storage.sql
-      .exec<{ n: number; ended: number }>("SELECT n, ended FROM execution_calls WHERE program = ? AND call = ?", this.#program, call)
+      .exec<{ n: number; ended: number }>(
+        `SELECT ended, (SELECT coalesce(max(n), 0) FROM execution_frames WHERE program = ?1 AND call = ?2) AS n
+         FROM execution_calls WHERE program = ?1 AND call = ?2`,
+        this.#program,
+        call,
+      )
       .toArray()[0];
   }
 
@@ -157,9 +175,9 @@ export class CallLedger {
   }
 }
 
-const agentOf = (request: GatewayCall) => (request.context.agent === undefined ? {} : { agent: request.context.agent });
+export const agentOf = (request: GatewayCall) => (request.context.agent === undefined ? {} : { agent: request.context.agent });
 
-function factsOf(request: GatewayCall, frame: NumberedFrame): ExecutionFact[] {
+export function factsOf(request: GatewayCall, frame: NumberedFrame): ExecutionFact[] {
   const step = request.context.step;
   const agent = agentOf(request);
   switch (frame.type) {

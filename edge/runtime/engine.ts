@@ -2,6 +2,7 @@
  * One execution of a guest function. See execution.ts for where it stands; the pieces:
  *   isolate.ts  the guest's isolate          steps.ts        what was done is not done again
  *   call-ledger.ts  model calls              children.ts     called functions
+ *   relayed-calls.ts  model calls of a called function
  *
  *   created ──run──▶ running ──the guest settled, or it was stopped──▶ over
  *
@@ -25,7 +26,7 @@ import {
 } from "../../schema/core/wire/guest.ts";
 import type { ResolvedFunction } from "../functions.ts";
 import type { GatewayCall } from "../gateway-client-call.ts";
-import { CallLedger, type NumberedFrame } from "./call-ledger.ts";
+import { CallLedger, type Calls, type NumberedFrame } from "./call-ledger.ts";
 import type { CapabilityName } from "./capabilities.ts";
 import { ChatAnswer } from "./chat-answer.ts";
 import { Callees } from "./callees.ts";
@@ -38,6 +39,7 @@ import { depthOf, JSON_DEPTH_MAX } from "./json-depth.ts";
 import { memoryFor } from "./memory-scope.ts";
 import { toNdjson } from "./ndjson.ts";
 import { objectLimits } from "./object-limits.ts";
+import { RelayedCalls } from "./relayed-calls.ts";
 import { bad, good, type Result } from "./result.ts";
 import { Steps } from "./steps.ts";
 import { createExecutionTables } from "./tables.ts";
@@ -72,7 +74,7 @@ export function createExecution(options: ExecutionOptions): Execution {
 class Engine implements Execution {
   readonly id = hashParts("execution", crypto.randomUUID()).slice(0, 32);
   readonly #options: ExecutionOptions;
-  readonly #ledger: CallLedger;
+  readonly #calls: Calls;
   readonly #steps: Steps;
   readonly #children: Children;
   readonly #callees: Callees;
@@ -86,7 +88,7 @@ class Engine implements Execution {
     this.#options = options;
     const { ctx, env, identity, sink } = options;
     const rows = { storage: ctx.storage, program: identity.program, sink };
-    this.#ledger = new CallLedger({ ...rows, link: options.gateway });
+    this.#calls = identity.root ? new RelayedCalls({ ...rows, link: options.gateway }) : new CallLedger({ ...rows, link: options.gateway });
     this.#steps = new Steps(rows);
     const { connections } = objectLimits(ctx);
     const { root } = identity;
@@ -113,7 +115,7 @@ class Engine implements Execution {
       clearTimeout(timer);
       this.#over = true;
       this.#abort.abort();
-      this.#ledger.close("the run is over");
+      this.#calls.close("the run is over");
       this.#children.close("the run is over");
     }
   }
@@ -252,12 +254,12 @@ class Engine implements Execution {
   ): Promise<Result<ChatResult>> {
     return this.#steps.memo(request.path, hashOf(request.body), async () => {
       const call = this.#gatewayCall(request);
-      this.#ledger.open(call);
+      this.#calls.open(call);
       const answer = new ChatAnswer();
-      for await (const frame of this.#ledger.frames(call.call, 0)) {
+      for await (const frame of this.#calls.frames(call.call, 0)) {
         answer.add(frame);
         if (onPiece && (await onPiece(frame)) === "enough") {
-          this.#ledger.cancel(call.call, "the guest stopped reading");
+          this.#calls.cancel(call.call, "the guest stopped reading");
           return good(answer.partial());
         }
       }
@@ -316,12 +318,12 @@ class Engine implements Execution {
   }
 
   relay(request: GatewayCall): ReadableStream<Uint8Array> {
-    this.#ledger.open(request);
-    return toNdjson(this.#ledger.frames(request.call, request.from));
+    this.#calls.open(request);
+    return toNdjson(this.#calls.frames(request.call, request.from));
   }
 
   cancelRelay(call: string, reason: string): void {
-    this.#ledger.cancel(call, reason);
+    this.#calls.cancel(call, reason);
   }
 
   // --- the rest ---
