@@ -315,6 +315,26 @@ describe("a run whose object dies", () => {
     expect(long.every((call) => call.runs === 1)).toBe(true);
   });
 
+  test("a step that returns nothing came to null, the first time and on replay", async () => {
+    await deploy(
+      "returns-nothing",
+      `async (ctx) => {
+      const came_to = [await ctx.step("nothing", () => { globalThis.nothing = (globalThis.nothing ?? 0) + 1; }), await ctx.step("null", () => null)];
+      await ctx.ai.chat(ctx.input);
+      return { came_to, times: globalThis.nothing };
+    }`,
+    );
+    const answer = await stream("returns-nothing", words(60, { interval_ms: 5 }), { "idempotency-key": "k-nothing" });
+    try {
+      for await (const event of sse(answer)) if (event.event === "delta") await abortAllDurableObjects();
+    } catch {
+      // The stream broke with its object.
+    }
+    const run = deriveId("run", a.tenant, a.project, "k-nothing");
+    const rest = await events(await request("GET", `/v1/runs/${run}/events`, { key: a.all }));
+    expect(rest.at(-1)).toMatchObject({ event: "run.done", data: { output: { came_to: [null, null], times: 1 } } });
+  });
+
   test("asks for something else on replay: nondeterministic_step", async () => {
     await deploy(
       "fickle",

@@ -90,9 +90,9 @@ async function runStep<T>(scope: Scope, name: string, agent: string | undefined,
   }
   const json = toJson(value, `step "${name}"`);
   if (!json.ok) throw new MillraceError("result_not_serializable", json.detail);
-  await session.ask("journal", { op: "step.done", path, agent, value });
+  await session.ask("journal", { op: "step.done", path, agent, value: value ?? null });
   // What a replay would give, not the live object.
-  return (value === undefined ? value : JSON.parse(json.text)) as T;
+  return JSON.parse(json.text) as T;
 }
 
 async function runFanout<Item, T>(
