@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { withDatabase } from "./database.ts";
 import { runInDurableObject } from "cloudflare:test";
 import type { Run } from "./objects/run.ts";
-import { a, b, bindings, deploy, events, invoke, output, request, sibling, type RunBody } from "./testing.ts";
+import { a, b, bindings, deploy, events, invoke, output, request, sibling, sse, type RunBody, type SseEvent } from "./testing.ts";
 
 const PAIRS = 20;
 const ROUNDS = 25;
@@ -75,6 +75,61 @@ test(`runs of one tenant in one isolate, interleaved ${2 * PAIRS * ROUNDS} times
   // They shared the isolate and met in it: a global changed hands between two lines of one run.
   expect(met).toBeGreaterThan(PAIRS);
 }, 120_000);
+
+test.each([
+  ["AsyncLocalStorage.snapshot", "AsyncLocalStorage.snapshot()"],
+  ["AsyncLocalStorage.bind", "AsyncLocalStorage.bind((work, ...args) => work(...args))"],
+  ["AsyncResource", "((r) => (work, ...args) => r.runInAsyncScope(work, null, ...args))(new AsyncResource('theirs'))"],
+  ["AsyncResource.bind", "AsyncResource.bind((work, ...args) => work(...args))"],
+  ["a resource's bind", "new AsyncResource('theirs').bind((work, ...args) => work(...args))"],
+])(
+  "a module's own captured context (%s) is entered in the name of the run that enters it: no way to a neighbour's ctx",
+  async (what, captured) => {
+    const name = `captures-${what.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
+    await deploy(
+      name,
+      `async (ctx) => {
+      if (ctx.input.ask) {
+        theirs = ctx;
+        const said = await ctx.ai.chat(ctx.input.ask);
+        for (let k = 0; k < 3; k += 1) { console.log("mine " + k); await ctx.memory.set("mine", k); }
+        return { words: said.usage.completion_tokens, keys: await ctx.memory.list() };
+      }
+      const faults = [];
+      const attempts = [() => theirs.memory.set("stolen", 1), () => theirs.log("stolen"), () => theirs.emit("stolen"), () => theirs.ai.chat("stolen"),
+        () => theirs.step("stolen", () => 1), () => theirs.agent("thief").memory.set("stolen", 1)];
+      for (const attempt of attempts) {
+        try { await enter(attempt); faults.push("let in"); } catch (error) { faults.push(error.code ?? String(error)); }
+      }
+      const tags = await tag.run("mine", () => Promise.all([enter(() => tag.getStore() ?? null), enter(async () => { await null; return tag.getStore() ?? null; })]));
+      await ctx.step("inside", (inner) => enter(async () => { console.log("in the step"); await ctx.emit("here"); }));
+      let code = null; try { await enter(() => fetch("https://example.com/")); } catch (error) { code = error.code; }
+      return { faults: [...new Set(faults)], tags, code, of: enter((one, two) => [one, two], 1, 2) };
+    }`,
+      {
+        before: `import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
+        const tag = new AsyncLocalStorage(); let theirs; const enter = ${captured};`,
+      },
+    );
+    const logsOf = async (run: string) => {
+      const answer = await request("GET", `/v1/runs/${run}/logs`, { key: a.all });
+      return (await answer.json<{ lines: { text: string }[] }>()).lines.map((line) => line.text);
+    };
+    const ask = JSON.stringify({ peer: { words: 60, interval_ms: 5 } });
+    const all: SseEvent[] = [];
+    for await (const event of sse(await invoke(name, { ask }, { headers: { accept: "text/event-stream" } }))) {
+      all.push(event);
+      if (event.event !== "step" || event.data["status"] !== "started") continue;
+      // The first one is in the middle of its call.
+      const other = await (await invoke(name, {})).json<RunBody>();
+      expect(other.output ?? other).toEqual({ faults: ["capability_denied"], tags: [null, null], code: "egress_forbidden", of: [1, 2] });
+      expect(await logsOf(other.run)).toEqual(["in the step"]);
+    }
+    expect(all.at(-1)).toMatchObject({ event: "run.done", data: { output: { words: 60, keys: ["mine"] } } });
+    expect(all.filter((event) => event.event === "step").map((event) => event.data["path"])).toEqual(["ai#1", "ai#1"]);
+    expect(await logsOf(String(all[0]?.data["run"]))).toEqual(["mine 0", "mine 1", "mine 2"]);
+  },
+);
 
 test("two tenants with byte-identical code do not share an isolate", async () => {
   const handler = "() => ({ isolate, runs: (runs += 1) })";

@@ -1,10 +1,11 @@
 /**
  * The isolate's globals, before the user's module is evaluated: `console` writes to the log of the run that is current,
- * `fetch` says clearly what the wall behind it would only break, and the shared cache is not there at all (I10).
+ * `fetch` says clearly what the wall behind it would only break, a captured context is in the name of the run that enters it, and the
+ * shared cache is not there at all (I10).
  */
 import { MillraceError } from "./error.ts";
 import { writeLog } from "./context.ts";
-import { currentScope, currentSession } from "./scope.ts";
+import { currentScope, currentSession, keepScopeInCapturedContexts } from "./scope.ts";
 
 const LEVELS = { debug: "debug", log: "info", info: "info", warn: "warn", error: "error", trace: "debug" } as const;
 
@@ -44,3 +45,4 @@ globalThis.fetch = async (input, init) => {
 };
 
 Reflect.deleteProperty(globalThis, "caches");
+keepScopeInCapturedContexts();

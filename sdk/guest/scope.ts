@@ -3,7 +3,7 @@
  * The current scope follows the asynchronous flow, so that `ctx` used inside `ctx.step` counts there, and two runs that
  * share this isolate never see each other's.
  */
-import { AsyncLocalStorage } from "node:async_hooks";
+import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import { MillraceError } from "./error.ts";
 import type { Session } from "./session.ts";
 
@@ -38,4 +38,45 @@ export function stepPath(scope: Scope, kind: string, name?: string): string {
   scope.counters.set(key, count);
   if (name === undefined) return `${scope.path}${kind}#${count}`;
   return count === 1 ? `${scope.path}${name}` : `${scope.path}${name}~${count}`;
+}
+
+/**
+ * A context that the module captured (`snapshot`, `bind`, an AsyncResource) is nobody's: in it a `ctx` that a neighbour left in a
+ * global would pass for the caller's own. All of it is restored but in whose name the code runs: that stays the run that enters. What
+ * a run captured the platform refuses to any other.
+ */
+export function keepScopeInCapturedContexts(): void {
+  const capture = AsyncLocalStorage.snapshot;
+  AsyncLocalStorage.snapshot = () => {
+    const enter = capture.call(AsyncLocalStorage);
+    return (work, ...args) => asCaller(enter, () => work(...args));
+  };
+  const { runInAsyncScope } = AsyncResource.prototype;
+  AsyncResource.prototype.runInAsyncScope = function (work, of, ...args) {
+    return asCaller(
+      (inside) => runInAsyncScope.call(this, inside),
+      () => work.apply(of, args),
+    );
+  };
+  AsyncResource.prototype.bind = function (work) {
+    return entered((inside) => this.runInAsyncScope(inside), work);
+  };
+  const bind: typeof AsyncLocalStorage.bind = (work) => entered(AsyncLocalStorage.snapshot(), work);
+  AsyncLocalStorage.bind = bind;
+  AsyncResource.bind = bind;
+}
+
+type Enter = (inside: () => unknown) => unknown;
+
+function asCaller<T>(enter: Enter, work: () => T): T {
+  const caller = current.getStore();
+  const inside = () => (caller === undefined || current.getStore()?.session === caller.session ? work() : current.run(caller, work));
+  return enter(inside) as T;
+}
+
+function entered<F extends (...args: never[]) => unknown>(enter: Enter, work: F): F {
+  const inside = function (this: unknown, ...args: never[]) {
+    return enter(() => work.apply(this, args));
+  };
+  return inside as F;
 }
