@@ -8,12 +8,12 @@ declare module "node:async_hooks" {
   export class AsyncLocalStorage<T> {
     run<R>(store: T, callback: () => R): R;
     getStore(): T | undefined;
-    static snapshot(): <R>(work: (...args: unknown[]) => R, ...args: unknown[]) => R;
+    static snapshot: () => <R>(work: (...args: unknown[]) => R, ...args: unknown[]) => R;
     static bind<F extends (...args: never[]) => unknown>(work: F): F;
   }
   export class AsyncResource {
     constructor(type: string);
-    runInAsyncScope<R>(work: (...args: unknown[]) => R, of?: unknown, ...args: unknown[]): R;
+    runInAsyncScope: <R>(work: (...args: unknown[]) => R, of?: unknown, ...args: unknown[]) => R;
     bind<F extends (...args: never[]) => unknown>(work: F): F;
     static bind<F extends (...args: never[]) => unknown>(work: F, type?: string): F;
   }

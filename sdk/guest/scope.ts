@@ -52,7 +52,7 @@ export function keepScopeInCapturedContexts(): void {
     return (work, ...args) => asCaller(enter, () => work(...args));
   };
   const { runInAsyncScope } = AsyncResource.prototype;
-  AsyncResource.prototype.runInAsyncScope = function (work, of, ...args) {
+  AsyncResource.prototype.runInAsyncScope = function (this: AsyncResource, work, of, ...args) {
     return asCaller(
       (inside) => runInAsyncScope.call(this, inside),
       () => work.apply(of, args),
