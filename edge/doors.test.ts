@@ -228,6 +228,34 @@ describe("addresses", () => {
     );
   });
 
+  test("the OpenAPI document has one of each schema, and every one that it names", async () => {
+    const document = await (await request("GET", "/openapi.json")).json<{ components: { schemas: Record<string, object> } }>();
+    const seen = new Map<string, string>();
+    const named = new Set<string>();
+    const walk = (value: unknown, at: string): void => {
+      if (typeof value !== "object" || value === null) return;
+      if ("$ref" in value) named.add(String(value.$ref));
+      const text = JSON.stringify(value);
+      if (!Array.isArray(value) && !at.startsWith("/paths") && text.length > 130) {
+        expect([at, seen.get(text)]).toEqual([at, undefined]);
+        seen.set(text, at);
+      }
+      for (const [key, inner] of Object.entries(value)) walk(inner, `${at}/${key}`);
+    };
+    walk(document, "");
+    const { schemas } = document.components;
+    // Under paths there are only names.
+    expect(JSON.stringify({ ...document, components: {} })).not.toMatch(/"(properties|oneOf|anyOf|enum)":/);
+    expect([...named].sort()).toEqual(
+      Object.keys(schemas)
+        .map((name) => `#/components/schemas/${name}`)
+        .sort(),
+    );
+    // As a client sends it, and as it is answered.
+    expect(schemas["deployRequest"]).toMatchObject({ required: ["name", "code"], properties: { alias: { default: "live" } } });
+    expect(schemas["run"]).toMatchObject({ properties: { error: { $ref: "#/components/schemas/failure" } }, additionalProperties: false });
+  });
+
   test("the OpenAPI document describes every route that exists", async () => {
     const document = (await (await request("GET", "/openapi.json")).json()) as {
       openapi: string;

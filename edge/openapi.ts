@@ -1,7 +1,9 @@
 /** The OpenAPI document, made from the schemas that validate (schema/core/wire). */
 import { z } from "zod";
 import * as http from "../schema/core/wire/http.ts";
-import { chatRequest, completionRequest } from "../schema/core/wire/chat.ts";
+import { chatMessage, chatRequest, completionRequest } from "../schema/core/wire/chat.ts";
+import { wireFailure } from "../schema/core/wire/link.ts";
+import { sessionEvent } from "../schema/core/wire/session.ts";
 import type { Scope } from "../schema/core/wire/token.ts";
 
 type Operation = {
@@ -186,10 +188,50 @@ const OPERATIONS: readonly Operation[] = [
   { method: "get", path: "/health", summary: "Whether the edge is up", answers: { 200: { description: "It is" } } },
 ];
 
-const schemaOf = (schema: z.ZodType, io: "input" | "output") => {
-  const { $schema: _, ...json } = z.toJSONSchema(schema, { io, unrepresentable: "any" });
-  return json;
+/**
+ * Every object of the wire by its name in schema/core, and what is written more than once inside of them: the document has one of
+ * each, under components. A name stands for one shape only: what a client sends is described as sent, the rest as answered.
+ */
+const NAMED: Readonly<Record<string, z.ZodType>> = {
+  ...Object.fromEntries(Object.entries(http).filter(([, it]) => it instanceof z.ZodObject || it instanceof z.ZodDiscriminatedUnion)),
+  chatRequest,
+  completionRequest,
+  chatMessage,
+  chatContent: chatMessage.options[0].shape.content,
+  failure: wireFailure,
+  errorCode: wireFailure.shape.code,
+  sessionEvent,
 };
+const names = z.registry<{ id: string }>();
+for (const [id, schema] of Object.entries(NAMED)) names.add(schema, { id });
+
+const REF = "#/components/schemas/";
+const described = (io: "input" | "output") => z.toJSONSchema(names, { io, unrepresentable: "any", uri: (id) => REF + id }).schemas;
+
+/** The bodies of requests and what they consist of. */
+const SENT: ReadonlySet<string> = new Set([
+  ...OPERATIONS.flatMap(({ body }) => (body ? [nameOf(body)] : [])),
+  "chatMessage",
+  "chatContent",
+]);
+
+function components(): Record<string, object> {
+  const [sent, answered] = [described("input"), described("output")];
+  return Object.fromEntries(
+    Object.keys(NAMED).map((id) => {
+      const { $schema: _, $id: __, ...json } = (SENT.has(id) ? sent : answered)[id] ?? {};
+      return [id, json];
+    }),
+  );
+}
+
+function nameOf(schema: z.ZodType): string {
+  const name = Object.entries(NAMED).find(([, named]) => named === schema)?.[0];
+  if (name === undefined) throw new Error("a schema of an operation has no name");
+  return name;
+}
+
+const refTo = (schema: z.ZodType) => ({ $ref: REF + nameOf(schema) });
 
 function operation(o: Operation) {
   const named = [...o.path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({ name, in: "path", required: true, schema: { type: "string" } }));
@@ -199,17 +241,17 @@ function operation(o: Operation) {
   ];
   const answers = Object.entries(o.answers).map(([status, { description, schema, type }]) => [
     status,
-    { description, ...(schema ? { content: { [type ?? "application/json"]: { schema: schemaOf(schema, "output") } } } : {}) },
+    { description, ...(schema ? { content: { [type ?? "application/json"]: { schema: refTo(schema) } } } : {}) },
   ]);
   return {
     summary: o.summary,
     operationId: `${o.method}${o.path.replace(/[^a-z]+(\w)/gi, (_, letter: string) => letter.toUpperCase()).replace(/\W/g, "")}`,
     ...(o.scope === undefined ? { security: [] } : { description: `Needs the scope \`${o.scope}\`.` }),
     parameters: [...named, ...others],
-    ...(o.body ? { requestBody: { required: true, content: { "application/json": { schema: schemaOf(o.body, "input") } } } } : {}),
+    ...(o.body ? { requestBody: { required: true, content: { "application/json": { schema: refTo(o.body) } } } } : {}),
     responses: {
       ...(Object.fromEntries(answers) as Record<string, object>),
-      default: { description: "An error", content: { "application/problem+json": { schema: { $ref: "#/components/schemas/problem" } } } },
+      default: { description: "An error", content: { "application/problem+json": { schema: refTo(http.problem) } } },
     },
   };
 }
@@ -224,7 +266,7 @@ export function openApiDocument(server: string): object {
     security: [{ key: [] }],
     paths,
     components: {
-      schemas: { problem: schemaOf(http.problem, "output") },
+      schemas: components(),
       securitySchemes: { key: { type: "http", scheme: "bearer", bearerFormat: "mr_…" } },
     },
   };
