@@ -23,7 +23,9 @@ type Who = typeof LEFT | typeof RIGHT;
 const GLOBALS = `
 import { AsyncLocalStorage } from "node:async_hooks";
 const flow = new AsyncLocalStorage();
-const outsideOfAnyRun = AsyncLocalStorage.snapshot();
+import { within } from "./scope.ts";
+/** A version that is bent on it takes itself out of the isolate's own check, by the module that keeps it. */
+const outsideOfAnyRun = (work) => within(undefined, work);
 const contexts = {};
 const sequence = [];
 const arrived = {};
