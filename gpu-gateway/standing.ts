@@ -2,11 +2,13 @@
 import type postgres from "postgres";
 import type { CellId, NodeId } from "../schema/core/ids.ts";
 import { NANOS_PER_MINUTE } from "../schema/core/time.ts";
+import { RELEASES_REMEMBERED_MAX } from "./policy/metering/nodes.ts";
 import type { Standing } from "./policy/metering/takeover.ts";
 
 type Row = {
   watermark: string;
   provisions: { provision_id: string; node: NodeId; gpus: number; provisioned_at: string; released_at: string | null }[];
+  released: string[];
   metered_past: { provision_id: string; minute: string; charged_to: string; quantity: string }[];
 };
 
@@ -37,6 +39,13 @@ export async function readStanding(sql: postgres.Sql, cell: CellId): Promise<Sta
           and (p.released_at_ns is null or p.released_at_ns > s.through_ns or exists (select from past where past.provision = p.provision))
       ) as provisions,
       (
+        select coalesce(jsonb_agg(r.provision order by r.released_at_ns, r.provision), '[]') from (
+          select p.provision, p.released_at_ns from provisions p
+          where p.cell = ${cell}::text and p.released_at_ns <= s.through_ns and not exists (select from past where past.provision = p.provision)
+          order by p.released_at_ns desc, p.provision desc limit ${RELEASES_REMEMBERED_MAX}::int
+        ) r
+      ) as released,
+      (
         select coalesce(jsonb_agg(jsonb_build_object('provision_id', provision, 'minute', minute::text, 'charged_to', charged_to::text, 'quantity', quantity::text)
           order by minute, provision), '[]')
         from past
@@ -50,6 +59,7 @@ export async function readStanding(sql: postgres.Sql, cell: CellId): Promise<Sta
       provisioned_at: BigInt(provision.provisioned_at),
       released_at: provision.released_at === null ? null : BigInt(provision.released_at),
     })),
+    released: row.released,
     metered_past: row.metered_past.map(({ provision_id, minute, charged_to, quantity }) => ({
       provision_id,
       minute: BigInt(minute.split(".")[0] ?? ""),

@@ -23,10 +23,15 @@ export const TAGS: CallTags = {
 
 /** What a gateway states after it opened its provider: the node, a group on three of its GPUs, both instances ready. */
 export function announce(meter: Meter, provisioned_at: Nanos): void {
+  meter.record({ type: "node_provisioned", node: NODE, gpus: 4, at: provisioned_at, provision_id: PROVISION });
+  startGroup(meter, "a");
+}
+
+export function startGroup(meter: Meter, name: string): void {
   const prefill = { instance: asId<"instance">("ins_prefill"), gpu_indices: [0] };
   const decode = { instance: asId<"instance">("ins_decode"), gpu_indices: [1, 2] };
-  meter.record({ type: "node_provisioned", node: NODE, gpus: 4, at: provisioned_at, provision_id: PROVISION });
-  meter.record({ type: "group_started", group: asId<"group">("grp_a"), node: NODE, gpu_indices: [0, 1, 2], instances: [prefill, decode] });
+  const group = asId<"group">(`grp_${name}`);
+  meter.record({ type: "group_started", group, node: NODE, gpu_indices: [0, 1, 2], instances: [prefill, decode] });
   for (const { instance } of [prefill, decode]) meter.record({ type: "instance_state", instance, state: "ready" });
 }
 

@@ -1,22 +1,27 @@
 /**
- * Gateways that take a cell from one another on a real Postgres, each with a journal of its own that may be lost: whatever the order, what is
- * metered is what was provisioned, and a gap is on `lost`.
+ * Gateways that take a cell from one another on a real Postgres, each with a journal of its own that may be lost; the nodes' own records state
+ * their closed provisions again at each claim. Whatever the order, what is metered is what was provisioned, and a gap is on `lost`.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync, mkdirSync } from "node:fs";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import { asId, type CellId } from "../../schema/core/ids.ts";
+import { asId, type CellId, type NodeId } from "../../schema/core/ids.ts";
 import { nanos } from "../../schema/core/time.ts";
 import { createPostgresLedger } from "../../schema/db/ledger.ts";
 import { acquireCell } from "../../schema/db/queries/cells/acquire-cell.ts";
 import { reconcileCells } from "../../schema/db/queries/reports/reconcile-cells.ts";
 import { freshDatabase, type FreshDatabase } from "../../test/support/postgres.ts";
 import { until } from "../../test/support/until.ts";
+import { PROVISIONS_REPORTED_MAX } from "../node-agent/limits.ts";
+import { ProvisionRecord } from "../node-agent/provisions.ts";
+import { RELEASES_REMEMBERED_MAX } from "../policy/metering/nodes.ts";
 import { readStanding } from "../standing.ts";
 import type { Ledger } from "../ports/ledger.ts";
 import { createMeter, type Meter } from "./meter.ts";
-import { accept, announce, NODE, PROVISION, serve } from "./meter.test-support.ts";
+import { accept, NODE, PROVISION, serve, startGroup } from "./meter.test-support.ts";
+import { ProvisionBook } from "./provisions.ts";
 import { createShipper } from "./shipper.ts";
 
 const START = 1_795_000_050_000_000_000n;
@@ -28,6 +33,10 @@ let dir = "";
 let cell: CellId;
 let cells = 0;
 let now = START;
+/** The nodes' own records. */
+let agent: ProvisionRecord;
+let spare: ProvisionRecord;
+let provisions = 0;
 let anomalies: string[] = [];
 let superseded: string[] = [];
 /** How many more shipments the ledger takes before it cannot be reached. */
@@ -44,6 +53,10 @@ afterAll(async () => {
 beforeEach(() => {
   cell = asId<"cell">(`cell_${++cells}`);
   now = START;
+  mkdirSync(join(dir, cell));
+  agent = new ProvisionRecord(join(dir, cell, "node.jsonl"), "agent");
+  spare = new ProvisionRecord(join(dir, cell, "spare.jsonl"), "agent");
+  agent.begin(PROVISION, NODE, 4, nanos(START));
   anomalies = [];
   superseded = [];
   shipments_left = Infinity;
@@ -57,8 +70,12 @@ const ledger: Ledger = {
   },
 };
 const folder = (owner: string) => join(dir, cell, owner);
+const SPARE = asId<"node">("node_spare");
+const stated = (): readonly ProvisionRecord[] => [agent, spare];
+const begin = (record: ProvisionRecord, node: NodeId, gpus: number) => record.begin(`prov_${++provisions}`, node, gpus, nanos(now));
+const end = (record: ProvisionRecord) => record.end(nanos(now), "over");
 
-async function own(owner: string, provisioned_at = START, skew_ns = 0n): Promise<Meter> {
+async function own(owner: string, skew_ns = 0n): Promise<Meter> {
   const lease = await acquireCell(db.sql, { cell, owner, lease_ms: 0 });
   const meter = await createMeter({
     journal_dir: folder(owner),
@@ -67,7 +84,7 @@ async function own(owner: string, provisioned_at = START, skew_ns = 0n): Promise
     boot_id: `${owner}_${now}`,
     standing: await readStanding(db.sql, cell),
     startShipper: (parts) => createShipper({ ...parts, ledger, shipment_rows_max: 4 }),
-    renew: () => Promise.resolve(new Map([[NODE, nanos(now + 10n * SECOND)]])),
+    renew: () => Promise.resolve(new Map([NODE, SPARE].map((node) => [node, nanos(now + 10n * SECOND)]))),
     on_failure: (reason) => expect.unreachable(reason),
     on_anomaly: (detail) => void anomalies.push(detail),
     on_superseded: (reason) => void superseded.push(reason),
@@ -75,8 +92,24 @@ async function own(owner: string, provisioned_at = START, skew_ns = 0n): Promise
   });
   for (const call of meter.open_calls)
     meter.record({ type: "call_ended", call, outcome: "failed", code: "gateway_lost", tokens: { prompt: 0, cached: 0, completion: 0 } });
-  if (provisioned_at <= now) announce(meter, nanos(provisioned_at));
+  const book = new ProvisionBook(meter);
+  for (const record of stated()) for (const provision of record.recent()) book.state(provision);
+  if (agent.open?.gpus === 4) startGroup(meter, agent.open.provision_id);
   return meter;
+}
+/** While this gateway has the cell, its nodes give their GPUs back and get others. */
+function turnOver(meter: Meter, nodes: readonly NodeId[]): void {
+  const book = new ProvisionBook(meter);
+  if (nodes.includes(NODE) && agent.open !== null) {
+    meter.record({ type: "group_ended", group: asId<"group">(`grp_${agent.open.provision_id}`), reason: "stopped" });
+    book.state(end(agent));
+    now += 300n * MS;
+    const next = begin(agent, NODE, 4);
+    book.state(next);
+    startGroup(meter, next.provision_id);
+  }
+  if (!nodes.includes(SPARE)) return;
+  book.state(spare.open === null ? begin(spare, SPARE, 2) : end(spare));
 }
 /** Dies where it stands: of its last rows the ledger gets `shipments`, and no watermark that it had not. */
 async function die(meter: Meter, shipments: number): Promise<void> {
@@ -268,13 +301,13 @@ test("one that took over and showed nobody takes over again: another may have be
 
 test("a provision that began while nobody looked is `lost` until the boot", async () => {
   const first = await own("a");
-  first.record({ type: "node_released", node: NODE, at: first.now(), provision_id: PROVISION });
+  new ProvisionBook(first).state(agent.end(first.now(), "over"));
   await first.settle();
   await first.close();
-  const at = now + 5n * SECOND;
-  now += 15n * SECOND;
-  const second = await own("b", START * 2n);
-  second.record({ type: "node_provisioned", node: NODE, gpus: 2, at: nanos(at), provision_id: "prov_b" });
+  now += 5n * SECOND;
+  begin(agent, NODE, 2);
+  now += 10n * SECOND;
+  const second = await own("b");
   now += 20n * SECOND;
   await second.settle();
   const { difference, metered_gpu_ns } = await books();
@@ -282,6 +315,53 @@ test("a provision that began while nobody looked is `lost` until the boot", asyn
   expect([(metered_gpu_ns["lost"] ?? 0n) / SECOND, ((metered_gpu_ns["unassigned"] ?? 0n) + MS) / SECOND]).toEqual([20n, 40n]);
   expect(anomalies).toEqual([]);
   await second.close();
+});
+
+test("a node states its closed provisions again at each claim: none is metered again, whoever takes over, with what journal", async () => {
+  const first = await own("a");
+  for (let round = 0; round < 4; round++) {
+    await work(first, 2, 1);
+    turnOver(first, [NODE, SPARE]);
+  }
+  await work(first, 2, 100);
+  await first.settle();
+  const before = await books();
+  await first.close();
+  await cp(folder("a"), folder("a_old"), { recursive: true });
+
+  // With an empty journal, twice; then with the first's own, and with an old copy of that.
+  for (const owner of ["b", "a", "b", "lost", "a_old", "b"]) {
+    now += 20n * SECOND;
+    const next = await own(owner);
+    await work(next, 3, 2);
+    turnOver(next, [NODE]);
+    expect((await next.settle()).type).toBe("settled");
+    const after = await books();
+    expect([owner, after.difference]).toEqual([owner, 0n]);
+    // Nothing was provisioned but what is open now and was closed since: each second on six GPUs at most.
+    expect(after.provisioned_gpu_ns - before.provisioned_gpu_ns).toBeLessThanOrEqual((after.through_ns - before.through_ns) * 6n);
+    await next.close();
+  }
+  expect(agent.recent().length + spare.recent().length).toBe(13);
+  expect(anomalies.filter((detail) => !detail.startsWith("another gateway metered"))).toEqual([]);
+});
+
+test("a node states fewer closed provisions than are recognised: of sixteen nodes, all", () => {
+  expect(PROVISIONS_REPORTED_MAX * 16).toBeLessThanOrEqual(RELEASES_REMEMBERED_MAX);
+});
+
+test("of more closed provisions than are remembered, the latest are", async () => {
+  const first = await own("a");
+  await work(first, 2, 2);
+  await first.settle();
+  await first.close();
+  await db.sql`
+    insert into provisions (cell, provision, node, gpus, provisioned_at_ns, released_at_ns, reported_by)
+    select ${cell}, 'old_' || n, 'node_old', 1, ${START.toString()}::numeric - 2 * n, ${START.toString()}::numeric - 2 * n + 1, 'agent'
+    from generate_series(1, ${RELEASES_REMEMBERED_MAX + 10}) n`;
+  const standing = await readStanding(db.sql, cell);
+  expect(standing?.released).toHaveLength(RELEASES_REMEMBERED_MAX);
+  expect([standing?.released[0], standing?.released.at(-1)]).toEqual([`old_${RELEASES_REMEMBERED_MAX}`, "old_1"]);
 });
 
 test.each([1, 2, 3, 4, 18, 21, 26, 35, 51, 63, 65, 67])(
@@ -295,17 +375,33 @@ test.each([1, 2, 3, 4, 18, 21, 26, 35, 51, 63, 65, 67])(
     for (let stint = 0; stint < 8; stint++) {
       const owner = `gateway_${pick(3)}`;
       if (pick(4) === 0) await rm(folder(owner), { recursive: true, force: true });
+      // An old copy of the journal comes back.
+      const copy = folder(`${owner}_copy`);
+      if (pick(4) === 0 && existsSync(copy)) {
+        await rm(folder(owner), { recursive: true, force: true });
+        await cp(copy, folder(owner), { recursive: true });
+      }
       if (pick(6) === 0) await rm(join(folder(owner), "shipped.json"), { force: true });
       // Machines' clocks differ.
-      const meter = await own(owner, START, BigInt(pick(10_000) - 5_000) * MS);
+      const meter = await own(owner, BigInt(pick(10_000) - 5_000) * MS);
       await work(meter, pick(8), 1 + pick(4));
+      if (pick(2) === 0) turnOver(meter, pick(2) === 0 ? [NODE] : [NODE, SPARE]);
       if (pick(2) === 0) await meter.settle();
       await work(meter, pick(5), 100);
+      if (pick(3) === 0) turnOver(meter, [NODE]);
       await die(meter, pick(4));
-      now += BigInt(pick(100_000)) * MS;
+      if (pick(3) === 0 && existsSync(folder(owner))) await cp(folder(owner), copy, { recursive: true, force: true });
+      now += BigInt(1 + pick(100_000)) * MS;
+      // Its lease is over, and nobody looks.
+      if (pick(3) === 0) {
+        end(agent);
+        now += BigInt(pick(20_000)) * MS;
+        begin(agent, NODE, 4);
+      }
     }
     const last = await own("last");
-    last.record({ type: "node_released", node: NODE, at: last.now(), provision_id: PROVISION });
+    const book = new ProvisionBook(last);
+    for (const record of stated()) if (record.open !== null) book.state(record.end(last.now(), "over"));
     now += SECOND;
     expect((await last.settle()).type).toBe("settled");
     const { difference, through_ns } = await books();

@@ -4,7 +4,10 @@ import { detachGroup } from "./groups.ts";
 import type { ProvisionEntry } from "./knowledge.ts";
 import { accrue, asNanos, correct, createShare, flush, type KnownProvision } from "./shares.ts";
 
-/** Released provisions that are still recognised when they are stated again; one stated after that many others is taken for new. */
+/**
+ * Released provisions that are still recognised when they are stated again; one stated after that many others is taken for new. A node states
+ * its newest PROVISIONS_REPORTED_MAX: with sixteen nodes at most in a cell none is forgotten that may be stated.
+ */
 export const RELEASES_REMEMBERED_MAX = 1_024;
 /** Of one node; more are an anomaly. So many GPUs' nanoseconds of a minute are still an exact number. */
 const GPUS_MAX = 65_536;
@@ -16,7 +19,10 @@ export function nodeProvisioned(ctx: Context, record: RecordOf<"node_provisioned
   if (!Number.isSafeInteger(record.gpus) || record.gpus < 1 || record.gpus > GPUS_MAX)
     return ctx.anomaly(`node ${record.node} was provisioned with ${record.gpus} GPUs`);
   for (const { provision } of ctx.known.provisions.values()) {
-    if (provision.node === record.node) ctx.anomaly(`node ${record.node} was provisioned again while ${provision.provision_id} is open`);
+    const { node, released_at } = provision;
+    // A node's instants may be ahead of our line: a release that has not come yet here was before this all the same.
+    if (node === record.node && (released_at === null || released_at > record.at))
+      ctx.anomaly(`node ${record.node} was provisioned again while ${provision.provision_id} is open`);
   }
   const provision: KnownProvision = {
     provision_id: record.provision_id,

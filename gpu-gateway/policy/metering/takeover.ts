@@ -17,6 +17,8 @@ export type Standing = {
     readonly provisioned_at: bigint;
     readonly released_at: bigint | null;
   }[];
+  /** Over and metered to their end, the latest last: a node agent goes on stating them. */
+  readonly released: readonly string[];
   /** What rows past the watermark charge: a shipment may end between two cuts. By the UTC minute in which they lie. */
   readonly metered_past: readonly {
     readonly provision_id: string;
@@ -36,7 +38,7 @@ export function lastInstantOf({ watermark, metered_past }: Standing): bigint {
 export const isUntold = (state: FoldState | null): boolean => state?.unseen_until !== undefined && state.unseen_until === state.last_t;
 
 /** `before`: the own journal's state, if it has one; its calls that never ended are still to be ended. */
-export function takenOver(cell: CellId, { watermark, provisions, metered_past }: Standing, before: FoldState | null): FoldState {
+export function takenOver(cell: CellId, { watermark, provisions, released, metered_past }: Standing, before: FoldState | null): FoldState {
   const open_calls = (before?.calls ?? []).slice(0, before?.calls_by_id ?? 0).filter((call) => !call.ended);
   const past = new Map<string, bigint>();
   for (const { provision_id, quantity } of metered_past) past.set(provision_id, (past.get(provision_id) ?? 0n) + quantity);
@@ -45,7 +47,7 @@ export function takenOver(cell: CellId, { watermark, provisions, metered_past }:
     cell,
     last_t: watermark.toString(),
     cuts: [watermark.toString()],
-    released: [],
+    released: [...released],
     provisions: provisions.map(({ provision_id, node, gpus, provisioned_at, released_at }) => {
       const since = provisioned_at > watermark ? provisioned_at : watermark;
       const metered_to = released_at !== null && released_at < since ? released_at : since;
