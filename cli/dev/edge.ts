@@ -19,7 +19,7 @@ export type EdgeOptions = {
 };
 
 const HEALTH_POLL_MS = 150;
-const HEALTH_ANSWER_MS = 5_000;
+const HEALTH_ANSWER_MS = 4_000;
 const READY_MS_MAX = 60_000;
 
 export function edgeChild(options: EdgeOptions): Child {
