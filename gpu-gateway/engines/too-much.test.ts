@@ -64,6 +64,7 @@ async function fails(role: "prefill" | "whole"): Promise<LegFailure> {
   const { promise, resolve, reject } = Promise.withResolvers<LegFailure>();
   engine.start(request, {
     accepted: () => undefined,
+    prompt: () => undefined,
     delta: () => reject(new Error("a delta")),
     finished: () => reject(new Error("finished")),
     cancelled: () => reject(new Error("cancelled")),

@@ -40,6 +40,7 @@ type End =
 /** A sink that remembers, and checks the order in which it is called. */
 class Recorder implements LegSink {
   readonly deltas: LegDelta[] = [];
+  readonly prompts: { readonly prompt_tokens: number; readonly deltas_before: number }[] = [];
   accepted_count = 0;
   readonly ended: Promise<End>;
   readonly violations: string[] = [];
@@ -53,6 +54,10 @@ class Recorder implements LegSink {
   accepted(): void {
     this.accepted_count++;
     if (this.#end !== null || this.deltas.length > 0) this.violations.push("accepted out of order");
+  }
+  prompt({ prompt_tokens }: { readonly prompt_tokens: number }): void {
+    if (this.#end !== null || this.accepted_count !== 1 || this.prompts.length > 0) this.violations.push("prompt out of order");
+    this.prompts.push({ prompt_tokens, deltas_before: this.deltas.length });
   }
   delta(delta: LegDelta): void {
     if (this.#end !== null) this.violations.push("delta after the end");
@@ -189,6 +194,12 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
         expect(usage.completion_tokens).toBeLessThanOrEqual(8);
         expect(recorder.tokens).toBeLessThanOrEqual(usage.completion_tokens);
       });
+      test.each([1, 2])("says how long the prompt was before its first token, once, and counts it once (n: %i)", async (n) => {
+        const { recorder, end } = await settle(rig.decode, legRequest("whole", chat("How long is this?", { n, temperature: n - 1 })));
+        const { prompt_tokens, completion_tokens } = finished(end).usage;
+        expect(recorder.prompts).toEqual([{ prompt_tokens, deltas_before: 0 }]);
+        expect(completion_tokens).toBeGreaterThanOrEqual(recorder.tokens);
+      });
       test("carries no field that is not OpenAI's", async () => {
         const { recorder } = await settle(rig.decode, legRequest("whole", chat("Which fields come back?", { logprobs: true })));
         for (const each of recorder.deltas) {
@@ -293,6 +304,7 @@ export function describeEngine(name: string, open: () => Promise<EngineRig>): vo
           const { recorder, end } = await settle(rig.decode, legRequest("whole", chat("Count me")));
           expect(finished(end).usage_counted).toBe(true);
           expect(finished(end).usage.completion_tokens).toBe(recorder.tokens);
+          expect(finished(end).usage.prompt_tokens).toBe(recorder.prompts[0]?.prompt_tokens);
         });
       }
       test("tokens after [DONE] are ignored", async (context) => {

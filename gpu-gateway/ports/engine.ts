@@ -44,6 +44,8 @@ export type LegDelta = {
 /** Called by the adapter, in this order: accepted, first delta…, then exactly one of finished, failed, cancelled. */
 export interface LegSink {
   accepted(): void;
+  /** A whole leg's prompt, as soon as the engine says how long it was; once at most, before the end. `finished` has the last word. */
+  prompt(counts: Pick<LegUsage, "prompt_tokens" | "cached_tokens">): void;
   delta(delta: LegDelta): void;
   finished(end: {
     readonly usage: LegUsage;

@@ -37,7 +37,7 @@ export type CallEntry = {
   /** How many of them the journal has heard of. */
   noted: number;
   first_token_at: Micros | null;
-  /** As the prefill leg (or the only leg) said; null until it did. */
+  /** As the prefill leg said at its end, or the only leg with its first chunk; null until it did. */
   prompt: { readonly tokens: number; readonly cached: number } | null;
   served_by: LegSummary[];
   journaled: boolean;

@@ -85,6 +85,11 @@ export class LegRun implements LegSink {
     this.#host.dispatch({ type: "leg_accepted", leg_id: this.effect.leg_id });
   }
 
+  /** Booked also if the leg never comes to its end. */
+  prompt({ prompt_tokens, cached_tokens }: Pick<LegUsage, "prompt_tokens" | "cached_tokens">): void {
+    if (this.active && this.effect.role !== "decode") this.entry.prompt = { tokens: prompt_tokens, cached: cached_tokens };
+  }
+
   delta(delta: LegDelta): void {
     // A cancelled leg is still spending until the engine confirms, but its client wants no more.
     if (!this.active || this.effect.role === "prefill" || this.#cancelling) return;
@@ -111,7 +116,7 @@ export class LegRun implements LegSink {
     if (!this.active) return;
     const { leg_id, role } = this.effect;
     if (role !== "prefill" && !this.#begun) this.#begin();
-    if (role !== "decode") this.entry.prompt = { tokens: end.usage.prompt_tokens, cached: end.usage.cached_tokens };
+    this.prompt(end.usage);
     if (role === "prefill" && end.handover !== null) this.#hold(end.handover);
     else this.#leave();
     this.#source?.release();

@@ -1,5 +1,6 @@
 /** What the runtime promises around the scheduler: who is told what, when, and which leg is never begun. */
 import { afterEach, expect, test } from "vitest";
+import { failure } from "../../schema/core/errors.ts";
 import { micros } from "../../schema/core/time.ts";
 import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
@@ -93,6 +94,29 @@ test("a lease that ran out unnoticed: policy is not asked, no leg begins, the ne
   expect(runtime.submit(request("d"))).toMatchObject({ type: "refused", failure: { code: "gateway_unavailable" } });
   expect([events.length, engines.d1.started, engines.p1.started[0]?.cancelled]).toEqual([asked, [], false]);
   expect(meter.records.filter((record) => record.type === "call_accepted")).toHaveLength(1);
+});
+
+test.each(["cancelled", "failed"] as const)("a whole leg that is %s is booked with the prompt that its engine told of", async (type) => {
+  const { runtime, engines, meter } = await opened((event) => {
+    if (event.type === "call_arrived") return [startLeg("c", "whole")];
+    const { call_id } = request("c");
+    if (event.type === "call_cancelled")
+      return [{ type: "cancel_leg", effect_id: "fx", leg_id: startLeg("c", "whole").leg_id, reason: event.reason }];
+    if (event.type === "leg_cancelled")
+      return [{ type: "end_call", call_id, outcome: { type: "cancelled", reason: "by the client", emitted: 1 }, retry_after_ms: null }];
+    if (event.type !== "leg_failed") return [];
+    return [{ type: "end_call", call_id, outcome: { type: "failed", failure: event.error.failure, emitted: 1 }, retry_after_ms: null }];
+  });
+  submitted(runtime);
+  const [leg] = engines.d1.started;
+  leg?.sink.accepted();
+  leg?.sink.prompt({ prompt_tokens: 10, cached_tokens: 4 });
+  leg?.sink.delta(said("Water"));
+  if (type === "cancelled") {
+    runtime.cancel(request("c").call_id, "by the client");
+    leg?.sink.cancelled();
+  } else leg?.sink.failed({ cause: "stream_cut", failure: failure("engine_failed", "the stream ended early") });
+  expect(meter.records.at(-1)).toMatchObject({ type: "call_ended", outcome: type, tokens: { prompt: 10, cached: 4, completion: 1 } });
 });
 
 test("the same id attaches with the same body; with another it is refused, whoever reads it how", async () => {

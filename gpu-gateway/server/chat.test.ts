@@ -74,6 +74,21 @@ describe("chat completions, by the official client", () => {
     expect(said).toEqual(whole.choices.map((choice) => choice.message.content));
   });
 
+  test("no chunk tells usage that was not asked for, though engines are asked for it with every chunk", async () => {
+    const usages = async (stream_options?: object): Promise<unknown[]> => {
+      const response = await fetch(`${world.url()}/v1/chat/completions`, {
+        method: "POST",
+        headers: { authorization: `Bearer ${world.key}`, "content-type": "application/json" },
+        body: JSON.stringify({ ...ask, n: 2, stream: true, ...(stream_options === undefined ? {} : { stream_options }) }),
+      });
+      const lines = (await response.text()).split("\n").filter((line) => line.startsWith("data: {"));
+      return lines.map((line) => JSON.parse(line.slice(6)) as { usage?: unknown; choices: unknown[] }).filter((chunk) => "usage" in chunk);
+    };
+    expect(await usages()).toEqual([]);
+    expect(await usages({ include_usage: false, continuous_usage_stats: true })).toEqual([]);
+    expect(await usages({ include_usage: true, continuous_usage_stats: true })).toEqual([expect.objectContaining({ choices: [] })]);
+  });
+
   test("a tool call, streamed and not, is the same call", async () => {
     const parameters = { type: "object", properties: { place: { type: "string" } }, required: ["place"] };
     const tools = [{ type: "function" as const, function: { name: "look", parameters } }];

@@ -82,6 +82,21 @@ describe("under a call", () => {
     expect(ended).toMatchObject({ outcome: "cancelled", code: "cancelled" });
   });
 
+  test("of a call of several choices, which is one leg, the books have the prompt too", async () => {
+    const whole = await client.chat.completions.create({ ...ask, n: 2, max_tokens: 1 });
+    const leaving = new AbortController();
+    const stream = await client.chat.completions.create({ ...ask, n: 2, max_tokens: 2_000, stream: true }, { signal: leaving.signal });
+    await stream[Symbol.asyncIterator]().next();
+    leaving.abort();
+    await idle(world);
+    const ended = await until("the call in the books", async () => {
+      await settle(world);
+      const [row] = await world.sql`select outcome, prompt_tokens::int as prompt from calls order by ended_at_ns desc limit 1`;
+      return row;
+    });
+    expect(ended).toEqual({ outcome: "cancelled", prompt: whole.usage?.prompt_tokens });
+  });
+
   test("kill -9 of the decode instance in mid-stream: one clear error event", async () => {
     const stream = await client.chat.completions.create({ ...ask, max_tokens: 2_000, stream: true });
     let chunks = 0;

@@ -115,7 +115,7 @@ class Streamed {
     const last = this.#tally.count(token);
     const finish = token.last ? { finish_reason: answer.finish_reason } : null;
     const shown = choiceText(prepared, piece, token.index);
-    const extra = prepared.continuous_usage ? continuousUsage(this.#usage()) : {};
+    const extra = this.#continuous(token.index + 1);
     let text = this.#role(choice) + chunk(head, choice, shown, finish, logprobsOf(prepared, piece), extra);
     if (last && prepared.include_usage && !this.#body.withoutUsage()) text += this.#body.usage(usageChunk(head, this.#usage()));
     this.#body.write(text);
@@ -132,7 +132,12 @@ class Streamed {
   #role(choice: number): string {
     if (this.#generation.head.kind !== "chat" || this.#roles.has(choice)) return "";
     this.#roles.add(choice);
-    return roleChunk(this.#generation.head, choice);
+    return roleChunk(this.#generation.head, choice, this.#continuous(0));
+  }
+
+  #continuous(completion: number): object {
+    const { continuous_usage, prompt } = this.#generation.prepared;
+    return continuous_usage ? continuousUsage(prompt.tokens, completion) : {};
   }
 
   #usage(): Usage {

@@ -45,10 +45,19 @@ export function chunk(head: Head, index: number, piece: Piece, finish: Finish, l
   return event({ id: head.id, object: "chat.completion.chunk", created: head.created, model: head.model, choices: [choice], ...extra });
 }
 
-export function roleChunk(head: Head, index: number): string {
+export function roleChunk(head: Head, index: number, extra: object): string {
   const choice = { index, delta: { role: "assistant", content: "" }, logprobs: null, finish_reason: null };
   const { id, created, model } = head;
-  return event({ id, object: "chat.completion.chunk", created, model, choices: [choice], prompt_token_ids: null, prompt_text: null });
+  return event({
+    id,
+    object: "chat.completion.chunk",
+    created,
+    model,
+    choices: [choice],
+    prompt_token_ids: null,
+    prompt_text: null,
+    ...extra,
+  });
 }
 
 export function usageChunk(head: Head, usage: Usage): string {
@@ -57,7 +66,10 @@ export function usageChunk(head: Head, usage: Usage): string {
   return event({ id, object, created, model, choices: [], usage: usageBlock(usage), system_fingerprint: FINGERPRINT });
 }
 
-export const continuousUsage = (usage: Usage) => ({ usage: usageBlock(usage) });
+/** In a choice's own chunks: vLLM counts that choice alone, and says nothing of what was cached. */
+export const continuousUsage = (prompt: number, completion: number) => ({
+  usage: { prompt_tokens: prompt, total_tokens: prompt + completion, completion_tokens: completion },
+});
 
 export function event(data: unknown): string {
   return `data: ${JSON.stringify(data)}\n\n`;

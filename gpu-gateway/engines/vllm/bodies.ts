@@ -32,12 +32,15 @@ export function prefillBody(leg: LegRequest): string {
   });
 }
 
-/** The decode leg of a pair, or the only leg of a whole call. Always streamed, always with usage. */
+/**
+ * The decode leg of a pair, or the only leg of a whole call. Always streamed, always with usage; a whole leg from its first chunk on, for one
+ * that is cut off or cancelled has no last.
+ */
 export function streamedBody(leg: LegRequest, handover: Handover | null): string {
   return JSON.stringify({
     ...leg.body,
     stream: true,
-    stream_options: { include_usage: true },
+    stream_options: { include_usage: true, ...(handover === null ? { continuous_usage_stats: true } : {}) },
     cache_salt: leg.cache_salt,
     ...(handover === null ? {} : { kv_transfer_params: handover.params }),
   });

@@ -44,6 +44,8 @@ export class VllmLeg implements RunningLeg {
   #body: Buffer[] = [];
   #body_bytes = 0;
   #usage: LegUsage | null = null;
+  /** What the first chunks say of the prompt. Of the completion they know their own choice alone. */
+  #prompt: Pick<LegUsage, "prompt_tokens" | "cached_tokens"> | null = null;
   #tokens = 0;
 
   constructor(request: LegRequest, sink: LegSink, settings: LegSettings) {
@@ -137,7 +139,7 @@ export class VllmLeg implements RunningLeg {
     if (chunk.type === "fault") return this.#fault(chunk.detail);
     if (chunk.type === "error") return this.#failed(statusFailure(chunk.status, "", this.#handover !== null && this.#tokens === 0));
     if (!this.#answersUs(chunk.id)) return this.#fault("the answer belongs to another request");
-    this.#usage = chunk.usage ?? this.#usage;
+    this.#noteUsage(chunk.usage, chunk.deltas.length === 0);
     for (const delta of chunk.deltas) {
       if (delta.finish_reason === "abort" || delta.finish_reason === "error") {
         const pulls = this.#handover !== null && this.#tokens === 0;
@@ -147,6 +149,17 @@ export class VllmLeg implements RunningLeg {
       if (delta.finish_reason !== null) this.#finish_reasons.set(delta.choice, delta.finish_reason);
       this.#sink.delta(delta);
       if (this.#ended) return; // the sink may cancel
+    }
+  }
+
+  /** With continuous usage each chunk has a block; only the last, which has no choice, counts the whole answer. */
+  #noteUsage(usage: LegUsage | null, of_all_choices: boolean): void {
+    if (usage === null) return;
+    if (of_all_choices || this.#request.role !== "whole") this.#usage = usage;
+    else if (this.#prompt === null) {
+      const { prompt_tokens, cached_tokens } = usage;
+      this.#prompt = { prompt_tokens, cached_tokens };
+      this.#sink.prompt(this.#prompt);
     }
   }
 
@@ -171,11 +184,11 @@ export class VllmLeg implements RunningLeg {
   }
 
   #finished(handover: Handover | null): void {
-    const prefill = this.#handover?.prefill_usage;
+    const prompt = this.#handover?.prefill_usage ?? this.#usage ?? this.#prompt;
     const counted = this.#usage === null;
     const usage: LegUsage = {
-      prompt_tokens: prefill?.prompt_tokens ?? this.#usage?.prompt_tokens ?? 0,
-      cached_tokens: prefill?.cached_tokens ?? this.#usage?.cached_tokens ?? 0,
+      prompt_tokens: prompt?.prompt_tokens ?? 0,
+      cached_tokens: prompt?.cached_tokens ?? 0,
       completion_tokens: this.#usage?.completion_tokens ?? this.#tokens,
     };
     const finish_reason = this.#finish_reasons.get(0) ?? "stop";

@@ -73,6 +73,13 @@ describe("bodies", () => {
   });
 });
 
+test("a whole leg is told its usage from the first chunk on, a decode leg at its end", () => {
+  const optionsOf = (text: string) => (JSON.parse(text) as { stream_options: object }).stream_options;
+  const asked = { ...leg({ stream_options: { include_usage: false } }), role: "whole" as const };
+  expect(optionsOf(streamedBody(asked, null))).toEqual({ include_usage: true, continuous_usage_stats: true });
+  expect(optionsOf(streamedBody(asked, { engine: "vllm", params, expires_at_ms: 0 }))).toEqual({ include_usage: true });
+});
+
 describe("what prefill returned", () => {
   const check = (changed: object) => checkHandover({ ...params, ...changed }, usage, 5).type;
   test("the recorded object is good, and travels unchanged", () => {
