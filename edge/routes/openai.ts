@@ -5,7 +5,7 @@
 import { Hono } from "hono";
 import type { z } from "zod";
 import { ENGINE_INTERNAL_FIELDS, chatRequest, completionRequest } from "../../schema/core/wire/chat.ts";
-import { failure } from "../../schema/core/errors.ts";
+import { failure, toOpenAIError } from "../../schema/core/errors.ts";
 import { claimsOf, type Caller } from "../door.ts";
 import { signGatewayToken } from "../gateway-client-token.ts";
 import { callerWith, failureResponse, parseJson, readBody, refuse, validate, type App, type Ctx } from "../http.ts";
@@ -59,6 +59,40 @@ async function forward(
     if (value !== null) headers.set(name, value);
   }
   // Compression would hold tokens back.
-  if (headers.get("content-type")?.startsWith("text/event-stream")) headers.set("cache-control", "no-cache, no-transform");
-  return new Response(answer.body, { status: answer.status, headers });
+  const streams = headers.get("content-type")?.startsWith("text/event-stream") === true;
+  if (streams) headers.set("cache-control", "no-cache, no-transform");
+  const body = streams && answer.body !== null ? toldWhenCut(answer.body) : answer.body;
+  return new Response(body, { status: answer.status, headers });
+}
+
+/** A whole stream ends with one, and no text of a model's can contain it: its quotes and line ends are escaped. */
+const ENDS = ["data: [DONE]\n\n", 'data: {"error":'];
+const TAIL_CHARS = Math.max(...ENDS.map((end) => end.length)) - 1;
+
+/**
+ * A stream that the gateway did not end (it was killed, the connection broke) would end here as a whole one does: to its client that
+ * is an answer. So it ends with an error's event, and without `[DONE]`.
+ */
+function toldWhenCut(body: ReadableStream<Uint8Array>): ReadableStream<Uint8Array> {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let tail = "";
+  let ended = false;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { value } = await reader.read().catch(() => ({ value: undefined }));
+      if (value === undefined) {
+        const why = failure("gateway_lost", "The gateway's answer was cut off.");
+        // The empty line first: the cut may lie within an event.
+        if (!ended) controller.enqueue(new TextEncoder().encode(`\n\ndata: ${JSON.stringify(toOpenAIError(why))}\n\n`));
+        controller.close();
+        return;
+      }
+      tail += decoder.decode(value, { stream: true });
+      ended ||= ENDS.some((end) => tail.includes(end));
+      tail = tail.slice(-TAIL_CHARS);
+      controller.enqueue(value);
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
 }

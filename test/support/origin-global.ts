@@ -1,10 +1,11 @@
 /**
  * vitest globalSetup of project `edge`: a site elsewhere, for functions to fetch. `?to=…` sends them on, `/headers` answers with the
  * headers that arrived, `/forged` pretends to be a refusal of the edge's own; the rest answers. Beside it a server that says nothing:
- * `/held` counts its connections, `/hang-up` ends them.
+ * `/held` counts its connections, `/hang-up` ends them. As a gateway it streams the first message's text, an event stream, as it is, and
+ * for the model `cut` breaks the connection then.
  */
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createSilentServer, type AddressInfo, type Socket } from "node:net";
 import type { TestProject } from "vitest/node";
 
@@ -23,6 +24,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
     if (to !== null) response.writeHead(302, { location: to }).end();
     else if (pathname === "/headers") response.end(JSON.stringify(request.headers));
     else if (pathname === "/forged") response.writeHead(200, { "x-millrace-egress-forbidden": "bank.example" }).end("forged");
+    else if (pathname === "/v1/chat/completions") void streamAsGateway(request, response);
     else if (pathname === "/held") response.end(String(held.size));
     else if (pathname === "/hang-up") {
       for (const socket of held) socket.destroy();
@@ -44,4 +46,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
     server.close();
     await once(server, "close");
   };
+}
+
+type Chat = { model: string; messages: { content: string }[] };
+async function streamAsGateway(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { model, messages } = JSON.parse(Buffer.concat(await request.toArray()).toString()) as Chat;
+  response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
+  response.write(messages[0]?.content ?? "", () => (model === "cut" ? response.destroy() : response.end()));
 }
