@@ -13,9 +13,9 @@ import {
   type ChatRequest,
   type CompletionRequest,
 } from "../../schema/core/wire/chat.ts";
-import { BODY_BYTES_MAX } from "../../schema/core/wire/limits.ts";
+import { BODY_BYTES_MAX, JSON_DEPTH_MAX } from "../../schema/core/wire/limits.ts";
 import type { CallKind } from "../runtime/calls.ts";
-import { BODY_DRAIN_BYTES_MAX, BODY_DRAIN_MS_MAX, JSON_DEPTH_MAX } from "./limits.ts";
+import { BODY_DRAIN_BYTES_MAX, BODY_DRAIN_MS_MAX } from "./limits.ts";
 
 export type Outcome<T> = { readonly type: "ok"; readonly value: T } | { readonly type: "refused"; readonly failure: Failure };
 const ok = <T>(value: T): Outcome<T> => ({ type: "ok", value });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MODEL, openWorld, type World } from "../../test/support/gateway-world.ts";
 import { until } from "../../test/support/until.ts";
 import { ERRORS, type ErrorCode } from "../../schema/core/errors.ts";
-import { BODY_BYTES_MAX } from "../../schema/core/wire/limits.ts";
+import { BODY_BYTES_MAX, JSON_DEPTH_MAX } from "../../schema/core/wire/limits.ts";
 import { revokeKey } from "../../schema/db/queries/keys/revoke-key.ts";
 import { DEFAULT_PROJECT, DEFAULT_TENANT } from "../../schema/db/seed.ts";
 
@@ -55,6 +55,16 @@ describe("the request itself", () => {
     ["no message", `{"model":"${MODEL}","messages":[]}`, "invalid_request", "messages"],
     ["an unknown role", `{"model":"${MODEL}","messages":[{"role":"god","content":"x"}]}`, "invalid_request", "messages.0.role"],
   ] as const)("%s", async (_, body, code, param) => expectOpenAI(await raw(body), code, param));
+
+  test("nesting up to the limit is read, and one level more is not", async () => {
+    // The body itself, then the field.
+    const nested = (levels: number) =>
+      raw(`{"model":"${MODEL}","messages":[{"role":"user","content":"hi"}],"max_tokens":1,"x":${"[".repeat(levels)}${"]".repeat(levels)}}`);
+    expect((await nested(JSON_DEPTH_MAX - 1)).status).toBe(200);
+    const deeper = await nested(JSON_DEPTH_MAX);
+    expectOpenAI(deeper, "invalid_request");
+    expect(deeper.body.error?.message).toContain(`deeper than ${JSON_DEPTH_MAX}`);
+  });
 
   test.each([
     [{ n: 1_000_000 }, "n"],
@@ -199,9 +209,16 @@ describe("HTTP/1.1 on a raw socket: one clear status and a closed connection", (
     ["10,000 headers", `${head}${"X-A: 1\r\n".repeat(10_000)}\r\n`, 431],
     ["an absolute target", "GET http://elsewhere/v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 400],
     ["TRACE", "TRACE /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405],
+    ["no host", "GET /v1/models HTTP/1.1\r\n\r\n", 400],
   ])("%s", async (_, bytes, status) => {
     const text = await exchange(bytes);
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
     expect(text.match(/HTTP\/1\.1 \d/g)).toHaveLength(1);
+  });
+  test("without a host it says what is missing; HTTP/1.0 needs none", async () => {
+    const text = await exchange("GET /v1/models HTTP/1.1\r\n\r\n");
+    expect(text).toMatch(/x-request-id: req_/i);
+    expect(text).toContain("the request has no Host header");
+    expect(await exchange("GET /health HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1.1 200 /);
   });
 });

@@ -6,7 +6,6 @@ export const KEEP_ALIVE_MS = 65_000; // an idle connection is closed; above what
 export const CONNECTIONS_MAX = 8_192; // further connections are dropped by the server
 export const BODY_DRAIN_BYTES_MAX = 33_554_432; // read and thrown away of a body that is too large, so that its sender sees the 413
 export const BODY_DRAIN_MS_MAX = 5_000; // then the connection is cut
-export const JSON_DEPTH_MAX = 128; // nesting: 400 invalid_request
 export const HEADERS_HELD_MS = 3_000; // a stream's status is open so long; then 200 and comments, so that proxies do not give up
 export const HEARTBEAT_MS = 10_000; // between comments on a stream that has nothing to say
 export const STALLED_READER_MS = 60_000; // a client that takes nothing for so long is disconnected

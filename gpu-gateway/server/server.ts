@@ -37,6 +37,8 @@ export function createServer(doors: Doors, links: LinkServer): Server {
       // Two Authorization headers become one that is no key, instead of the first winning.
       joinDuplicateHeaders: true,
       insecureHTTPParser: false,
+      // Node's own refusal says nothing: `dispatch` does.
+      requireHostHeader: false,
       noDelay: true,
     },
     (request, response) => void dispatch(routes, request, response),
@@ -55,6 +57,8 @@ async function dispatch(routes: ReadonlyMap<string, Route>, request: IncomingMes
   const exchange: Exchange = { request_id: requestId(), response, openai };
   if (path === null)
     return sendFailure(exchange, failure("invalid_request", "the request target is not a path"), { headers: { connection: "close" } });
+  if (request.headers.host === undefined && request.httpVersion !== "1.0")
+    return sendFailure(exchange, failure("invalid_request", "the request has no Host header"), { headers: { connection: "close" } });
   const route = routes.get(path.startsWith(MODEL_PREFIX) ? MODEL_PREFIX : path);
   if (route === undefined) return refuseUnread(request, exchange, failure("not_found", `nothing at ${path}`));
   if (route.method !== request.method && !(route.method === "GET" && request.method === "HEAD"))

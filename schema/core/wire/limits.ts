@@ -1,5 +1,6 @@
 /** Named limits of the wire (I8). What happens at each is said beside it. */
 export const BODY_BYTES_MAX = 1_048_576; // HTTP body: 413 body_too_large
+export const JSON_DEPTH_MAX = 256; // nesting of an HTTP body, at the edge and at the gateway: 400 invalid_request
 export const LINK_FRAME_BYTES_MAX = 2_097_152; // link frame: the link closes with 1009
 export const LINK_CALLS_MAX = 256; // calls in flight on one link: `refused` with rate_limited
 export const LINK_BUFFER_FRAMES_MAX = 4_096; // frames kept of a call for resumption: the oldest go, `resume` then refuses
