@@ -147,6 +147,7 @@ describe("SIGTERM", () => {
     await client.chat.completions.create({ model: MODEL, messages: [{ role: "user", content: "hi" }], max_tokens: 4 });
     const engines = (await world.engines()).map((engine) => identify(engine.pid));
     expect(await world.stop("SIGTERM")).toBe(0);
+    expect(world.log()).not.toContain("launch refused");
     for (const engine of engines) expect(engine !== null && isRunning(engine)).toBe(false);
 
     const [sums] = await world.sql`

@@ -89,7 +89,11 @@ const PROVIDER: Provider = {
 };
 
 /** A runtime over one prefill (p1) and one decode instance (d1). `answer` is what the scheduler wants done at each event. */
-export async function openRuntime(answer: (event: SchedulerEvent) => readonly Effect[], holds: () => boolean = () => true) {
+export async function openRuntime(
+  answer: (event: SchedulerEvent) => readonly Effect[],
+  holds: () => boolean = () => true,
+  log: (line: string) => void = () => undefined,
+) {
   const engines = { p1: new FakeEngine(), d1: new FakeEngine() };
   const meter = new LateMeter();
   const events: SchedulerEvent[] = [];
@@ -120,7 +124,7 @@ export async function openRuntime(answer: (event: SchedulerEvent) => readonly Ef
     max_tokens_default: 16,
     provisioned: () => undefined,
     holds,
-    log: () => undefined,
+    log,
   });
   await runtime.start([group("p1", "prefill"), group("d1", "decode")]);
   return { runtime, engines, meter, events, clock };

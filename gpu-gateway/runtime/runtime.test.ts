@@ -1,11 +1,12 @@
 /** What the runtime promises around the scheduler: who is told what, when, and which leg is never begun. */
 import { afterEach, expect, test } from "vitest";
 import { failure } from "../../schema/core/errors.ts";
+import { asId } from "../../schema/core/ids.ts";
 import { micros } from "../../schema/core/time.ts";
 import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
 import type { CallOutput } from "./output.ts";
-import { answered, openRuntime, prefilled, request, said, startLeg } from "./runtime.test-support.ts";
+import { answered, MODEL, openRuntime, prefilled, request, said, startLeg } from "./runtime.test-support.ts";
 import type { Runtime } from "./runtime.ts";
 
 let open: Runtime | null = null;
@@ -117,6 +118,28 @@ test.each(["cancelled", "failed"] as const)("a whole leg that is %s is booked wi
     leg?.sink.cancelled();
   } else leg?.sink.failed({ cause: "stream_cut", failure: failure("engine_failed", "the stream ended early") });
   expect(meter.records.at(-1)).toMatchObject({ type: "call_ended", outcome: type, tokens: { prompt: 10, cached: 4, completion: 1 } });
+});
+
+test("a gateway that stops launches nothing: policy hears so, the provider is not asked", async () => {
+  const log: string[] = [];
+  const { runtime, events } = await openRuntime(
+    (event) =>
+      event.type === "group_lost"
+        ? [{ type: "launch_group", effect_id: "fx", group_id: asId<"group">("grp_new"), model: MODEL, role: "prefill" }]
+        : [],
+    () => true,
+    (line) => void log.push(line),
+  );
+  open = runtime;
+  const lose = (id: string) => runtime.onProviderEvent({ type: "group_lost", group_id: asId<"group">(id), reason: "gone" });
+  lose("grp_p1");
+  await macrotask();
+  expect(log.filter((line) => line === "launch refused")).toHaveLength(1);
+  runtime.drain();
+  lose("grp_d1");
+  await macrotask();
+  expect(events.at(-1)).toMatchObject({ type: "launch_failed", reason: "the gateway is stopping" });
+  expect(log.filter((line) => line === "launch refused")).toHaveLength(1);
 });
 
 test("the same id attaches with the same body; with another it is refused, whoever reads it how", async () => {

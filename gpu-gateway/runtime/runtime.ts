@@ -234,6 +234,9 @@ export class Runtime {
         return entry && this.#endCall(entry, effect.outcome, effect.retry_after_ms, now);
       }
       case "launch_group":
+        // Where nodes are being given back, policy sees their groups end and wants them again.
+        if (this.#phase === "draining")
+          return this.dispatch({ type: "launch_failed", effect_id: effect.effect_id, reason: "the gateway is stopping" });
         return void this.fleet.launch(effect);
       case "stop_group":
         return void this.fleet.stop(effect.group_id, effect.drain);
