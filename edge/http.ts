@@ -61,7 +61,30 @@ export async function callerWith(c: Ctx, scope: Scope): Promise<Caller> {
   return admission.caller;
 }
 
-/** The body's bytes, read no further than the limit. */
+/** Read and thrown away of a body beyond the limit; whoever sends more, or takes longer, may lose the answer with the connection. */
+const BODY_DRAIN_BYTES_MAX = 33_554_432;
+const BODY_DRAIN_MS_MAX = 5_000;
+
+/**
+ * Reads on for a bounded while: a body that is cancelled under a client that still writes breaks the connection, in local workerd
+ * one hop before the client too, and the refusal is lost with it.
+ */
+async function drain(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const bound = setTimeout(resolve, BODY_DRAIN_MS_MAX);
+  const read = async () => {
+    for (let bytes = 0; bytes <= BODY_DRAIN_BYTES_MAX;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      bytes += value.byteLength;
+    }
+  };
+  // A body that breaks off is over.
+  await Promise.race([read().catch(() => undefined), late]);
+  clearTimeout(bound);
+}
+
+/** The body's bytes, kept no further than the limit. */
 export async function readBody(c: Ctx, bytes_max = BODY_BYTES_MAX): Promise<Uint8Array> {
   const too_large = () => refuse("body_too_large", `The limit is ${bytes_max} bytes.`);
   if (Number(c.req.header("content-length") ?? 0) > bytes_max) too_large();
@@ -72,10 +95,17 @@ export async function readBody(c: Ctx, bytes_max = BODY_BYTES_MAX): Promise<Uint
   if (!c.req.raw.body) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of c.req.raw.body as unknown as AsyncIterable<Uint8Array>) {
-    bytes += chunk.byteLength;
-    if (bytes > bytes_max) too_large();
-    chunks.push(chunk);
+  const reader = (c.req.raw.body as ReadableStream<Uint8Array>).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    bytes += value.byteLength;
+    if (bytes > bytes_max) {
+      chunks.length = 0;
+      await drain(reader);
+      too_large();
+    }
+    chunks.push(value);
   }
   const body = new Uint8Array(bytes);
   let at = 0;
