@@ -11,17 +11,24 @@
  */
 import { DurableObject } from "cloudflare:workers";
 import { failure } from "../../schema/core/errors.ts";
-import type { ProgramId, RunId } from "../../schema/core/ids.ts";
+import { asId, type ProgramId, type RunId } from "../../schema/core/ids.ts";
 import { SESSION_PROTOCOL, type SessionFromClient } from "../../schema/core/wire/session.ts";
 import { KEY_CACHE_MS } from "../door.ts";
 import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import type { Env } from "../env.ts";
 import { codeOf, type ResolvedFunction } from "../functions.ts";
 import { createGatewayClient, type GatewayCall, type GatewayClient } from "../gateway-client.ts";
-import { createExecution, type Execution, type ExecutionHost, type ExecutionSink, type Outcome } from "../runtime/execution.ts";
+import {
+  createExecution,
+  forgetExecution,
+  stopCalled,
+  type Execution,
+  type ExecutionHost,
+  type ExecutionSink,
+  type Outcome,
+} from "../runtime/execution.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
 import type { Result } from "../runtime/result.ts";
-import { forgetExecution } from "../runtime/tables.ts";
 import { SessionEntry } from "./session-entry.ts";
 import { exportSession, type SessionExport } from "./session-export.ts";
 import { readFrame } from "./session-frames.ts";
@@ -54,6 +61,8 @@ const DENIED = failure("capability_denied", "the turn is over");
 const OVER = JSON.stringify({ ok: false, error: DENIED });
 const OVER_LINE = JSON.stringify({ type: "error", error: DENIED });
 const streamOf = (text: string): ReadableStream<Uint8Array> => new Response(text).body ?? new ReadableStream();
+
+const programOf = ({ session }: SessionIdentity, { turn }: TurnRow): ProgramId => asId<"program">(`${session}/${turn}`);
 
 /** Everything that exists only once the session does. */
 type Parts = {
@@ -364,6 +373,12 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
     this.#parts?.runner.byProgram(program)?.childDone(run, outcome);
   }
 
+  async executes(program: string): Promise<boolean> {
+    const parts = this.#parts;
+    const turn = parts?.turns.running();
+    return parts !== undefined && turn !== undefined && programOf(parts.identity, turn) === program;
+  }
+
   async callee(program: string, name: string): Promise<ResolvedFunction | null> {
     return this.#executing(program).callee(name);
   }
@@ -403,8 +418,12 @@ export class AgentSession extends DurableObject<Env> implements ExecutionHost {
       turns,
       execute: (turn, program, sink) => this.#execute(identity, turn, program, sink),
       onEnd: (turn, _end, now_ms) => {
-        forgetExecution(storage.sql, `${identity.session}/${turn.turn}`);
         outbox.add(turnUsage(identity, turn, now_ms));
+        return forgetExecution(storage.sql, { program: programOf(identity, turn), path_prefix: "" });
+      },
+      stop: (runs) => {
+        const { connections } = objectLimits(this.ctx);
+        this.ctx.waitUntil(stopCalled({ env: this.env, connections, runs, reason: "the turn that called it is over" }));
       },
       onChange: () => readers.look(),
     });

@@ -19,7 +19,15 @@ import type { Env } from "../env.ts";
 import { codeOf, type ResolvedFunction } from "../functions.ts";
 import { createGatewayClient, type GatewayClient } from "../gateway-client.ts";
 import type { GatewayCall } from "../gateway-client-call.ts";
-import { createExecution, forgetExecution, type Execution, type HostAddress, type ModelLink, type Outcome } from "../runtime/execution.ts";
+import {
+  createExecution,
+  forgetExecution,
+  stopCalled,
+  type Execution,
+  type HostAddress,
+  type ModelLink,
+  type Outcome,
+} from "../runtime/execution.ts";
 import { hostAt } from "../runtime/execution-host.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
 import { relayedLink } from "../runtime/relayed-link.ts";
@@ -183,13 +191,15 @@ export class Run extends DurableObject<Env> implements RunObject {
 
   #finish(outcome: Outcome): void {
     const now_ms = Date.now();
-    this.ctx.storage.transactionSync(() => {
+    const called = this.ctx.storage.transactionSync(() => {
       const stored = this.#log.read();
-      if (stored.outcome) return;
+      if (stored.outcome) return [];
       this.#log.finish(provenOutcome(stored, outcome), now_ms);
       if (!this.#neverBegan(this.#log.read())) this.#debts.incur(stored, now_ms);
-      forgetExecution(this.ctx.storage.sql, stored.spec.identity.program);
+      return forgetExecution(this.ctx.storage.sql, stored.spec.identity);
     });
+    const { connections } = objectLimits(this.ctx);
+    this.ctx.waitUntil(stopCalled({ env: this.env, connections, runs: called, reason: CALLER_IS_OVER }));
     this.#readers.moved();
     for (const resolve of this.#waiting) resolve();
     this.#waiting.clear();
@@ -217,9 +227,19 @@ export class Run extends DurableObject<Env> implements RunObject {
         return;
       }
       await this.#debts.pay(stored, now_ms);
+      await this.#stopIfOrphan(stored);
     } finally {
       await this.#setAlarm();
     }
+  }
+
+  /** A caller may have died with word of its end unsent: so a called run asks, at each alarm. One that cannot be asked may go on. */
+  async #stopIfOrphan({ spec, outcome }: StoredRun): Promise<void> {
+    const { parent, identity } = spec;
+    if (!parent || outcome) return;
+    const { connections } = objectLimits(this.ctx);
+    const goes_on = await connections.run(() => hostAt(this.env, parent).executes(identity.program)).catch(() => true);
+    if (!goes_on) await this.#stop(CALLER_IS_OVER);
   }
 
   async #setAlarm(): Promise<void> {
@@ -275,6 +295,10 @@ export class Run extends DurableObject<Env> implements RunObject {
     this.#live?.execution.childDone(run, outcome);
   }
 
+  async executes(): Promise<boolean> {
+    return this.#log.exists && !this.#log.read().outcome;
+  }
+
   async callee(_program: string, name: string): Promise<ResolvedFunction | null> {
     return this.#executing().callee(name);
   }
@@ -320,6 +344,7 @@ function provenOutcome(stored: StoredRun, outcome: Outcome): Outcome {
   return { status: "failed", error: outcome.error };
 }
 
+const CALLER_IS_OVER = "the function that called it is over";
 const TOO_MANY_EVENTS = failure("too_many_steps", `A run has at most ${RUN_EVENTS_MAX} events.`);
 const DENIED = failure("capability_denied", "The run is over.");
 const OVER = JSON.stringify({ ok: false, error: DENIED });

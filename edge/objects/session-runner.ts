@@ -7,7 +7,7 @@
  * R3 A turn ends once: the event that says so and the row's new state are one transaction.
  */
 import { failure, type Failure } from "../../schema/core/errors.ts";
-import { asId, type ProgramId } from "../../schema/core/ids.ts";
+import { asId, type ProgramId, type RunId } from "../../schema/core/ids.ts";
 import type { TokenClaims } from "../../schema/core/wire/token.ts";
 import type { SessionLines } from "./session-lines.ts";
 import type { SessionEventBody, SessionLog } from "./session-log.ts";
@@ -22,8 +22,10 @@ export type RunnerPorts = {
   readonly lines: SessionLines;
   readonly turns: SessionTurns;
   execute(turn: TurnRow, program: ProgramId, sink: ExecutionSink): Execution;
-  /** Inside the transaction in which the turn ends. */
-  onEnd(turn: TurnRow, end: TurnEnd, now_ms: number): void;
+  /** Inside the transaction in which the turn ends. Answers with the runs that it leaves behind. */
+  onEnd(turn: TurnRow, end: TurnEnd, now_ms: number): readonly RunId[];
+  /** Called functions whose turn is over, whichever life of the object called them. */
+  stop(left_behind: readonly RunId[]): void;
   /** Something was appended, or the running turn changed. */
   onChange(): void;
 };
@@ -107,16 +109,17 @@ export class SessionRunner {
   #end(turn: TurnRow, outcome: Outcome): void {
     const { storage, log, turns } = this.#ports;
     const now_ms = Date.now();
-    storage.transactionSync(() => {
+    const left_behind = storage.transactionSync(() => {
       const partial = turns.isPartial(turn.turn);
       const output = outcome.status === "done" ? (outcome.output ?? null) : undefined;
-      if (!turns.end(turn.turn, outcome.status, output)) return;
+      if (!turns.end(turn.turn, outcome.status, output)) return [];
       log.append(
         [outcome.status === "done" ? { type: "turn.done", turn: turn.turn, output } : ended(turn.turn, outcome.error, partial)],
         now_ms,
       );
-      this.#ports.onEnd(turn, outcome.status, now_ms);
+      return this.#ports.onEnd(turn, outcome.status, now_ms);
     });
+    this.#ports.stop(left_behind);
     this.#ports.onChange();
   }
 }

@@ -6,7 +6,7 @@
 import type { Failure } from "../../schema/core/errors.ts";
 import { failure } from "../../schema/core/errors.ts";
 import { hashParts } from "../../schema/core/hash.ts";
-import { deriveId, type RunId } from "../../schema/core/ids.ts";
+import type { RunId } from "../../schema/core/ids.ts";
 import type { GuestRequest } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
 import type { ResolvedFunction } from "../functions.ts";
@@ -14,6 +14,7 @@ import type { RunObject, RunSpec } from "../objects/run-spec.ts";
 import type { ExecutionIdentity, HostAddress, Outcome } from "./execution.ts";
 import { bad, good, type Result } from "./result.ts";
 import type { Semaphore } from "./semaphore.ts";
+import { calledRun } from "./tables.ts";
 
 /** How deep functions may call functions: beyond it `too_many_steps`. */
 const DEPTH_MAX = 8;
@@ -51,7 +52,7 @@ export class Children {
     }
     if (!callee) return bad("function_not_found", `There is no function ${request.function} in this project.`);
     if (this.#closed) return bad("cancelled");
-    const run = deriveId("run", identity.program, identity.path_prefix + request.path);
+    const run = calledRun(identity, request.path);
     const over = Promise.withResolvers<Outcome>();
     this.#waiting.set(run, over.resolve);
     try {
@@ -74,8 +75,7 @@ export class Children {
     this.#closed = true;
     const error: Failure = failure("cancelled", reason);
     for (const [run, resolve] of this.#waiting) {
-      // A child that cannot be told stops at its deadline, which is not later than ours.
-      void this.#options.connections.run(() => this.#object(run).stop(reason)).catch(() => undefined);
+      void stopCalled({ ...this.#options, runs: [run], reason });
       resolve({ status: "cancelled", error });
     }
   }
@@ -118,6 +118,18 @@ export class Children {
       parent: host,
     };
   }
+}
+
+/** Tells called functions that their caller is over. One that cannot be told asks for itself, at its next alarm (objects/run.ts). */
+export async function stopCalled(options: {
+  readonly env: Env;
+  readonly connections: Semaphore;
+  readonly runs: readonly RunId[];
+  readonly reason: string;
+}): Promise<void> {
+  const { env, connections, runs, reason } = options;
+  const object = (run: RunId): RunObject => env.RUNS.getByName(run);
+  await Promise.all(runs.map((run) => connections.run(() => object(run).stop(reason)).catch(() => undefined)));
 }
 
 function resultOf(outcome: Outcome): Result<unknown> {

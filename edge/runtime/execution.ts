@@ -8,6 +8,7 @@
  * anyone can see them (I4). The engine's rows (steps, frames) make a replay return what the first attempt saw (D11).
  */
 export { createExecution } from "./engine.ts";
+export { stopCalled } from "./children.ts";
 export { forgetExecution } from "./tables.ts";
 import type { Failure } from "../../schema/core/errors.ts";
 import type { z } from "zod";
@@ -122,6 +123,8 @@ export type ExecutionHost = {
   relay(program: string, request: GatewayCall): Promise<ReadableStream<Uint8Array>>;
   cancelRelay(program: string, call: string, reason: string): Promise<void>;
   childDone(program: string, run: RunId, outcome: Outcome): Promise<void>;
+  /** Whether the program goes on here: a called function whose caller is over has nobody to work for. */
+  executes(program: string): Promise<boolean>;
   /** Both reject once the program is over. */
   callee(program: string, name: string): Promise<ResolvedFunction | null>;
   calleeCode(program: string, version: string): Promise<Result<string>>;
