@@ -1,5 +1,5 @@
 /** The models by OpenAI's API, before a gateway that does not answer as one should (test/support/origin-global.ts). */
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { a, bindings, origin, request } from "./testing.ts";
 
 const gateway = bindings.GATEWAY_URL;
@@ -35,4 +35,19 @@ test.each([
   const [event, rest] = got.slice(text.length + "\n\ndata: ".length).split("\n\n");
   expect(JSON.parse(event ?? "")).toMatchObject({ error: { code: "gateway_lost" } });
   expect(rest).toBe("");
+});
+
+test("a client that leaves before the answer began: its call at the gateway ends", async () => {
+  const hanging = async () => (await fetch(`${origin.allowed}/hanging`)).text();
+  setGateway(origin.allowed);
+  const leaving = new AbortController();
+  const left = request("POST", "/v1/chat/completions", {
+    key: a.all,
+    body: { model: "hangs", messages: [{ role: "user", content: "hi" }] },
+    signal: leaving.signal,
+  }).catch((error: unknown) => error);
+  await vi.waitUntil(async () => (await hanging()) === "1", { timeout: 10_000 });
+  leaving.abort();
+  await left;
+  await vi.waitUntil(async () => (await hanging()) === "0", { timeout: 10_000 });
 });

@@ -12,19 +12,22 @@ const postgres_info: EdgePostgres = inject("edge_postgres");
 export const { a, b, sibling } = postgres_info;
 /** A site elsewhere, under two names, and a port where nobody speaks. */
 export const origin: { readonly allowed: string; readonly other: string; readonly silent_port: number } = inject("origin");
-const worker = exports as unknown as { default: { fetch(request: Request): Promise<Response> } };
+const worker = exports as unknown as { default: { fetch(request: Request, init?: RequestInit): Promise<Response> } };
 
 export function request(
   method: string,
   path: string,
-  options: { key?: string; body?: unknown; headers?: Record<string, string> } = {},
+  options: { key?: string; body?: unknown; headers?: Record<string, string>; signal?: AbortSignal } = {},
 ): Promise<Response> {
   const headers: Record<string, string> = { ...options.headers };
   if (options.key !== undefined) headers["authorization"] ??= `Bearer ${options.key}`;
   if (options.body !== undefined) headers["content-type"] ??= "application/json";
   const raw = typeof options.body === "string" || options.body instanceof Uint8Array;
   const body = options.body === undefined ? {} : { body: raw ? (options.body as string) : JSON.stringify(options.body) };
-  return worker.default.fetch(new Request(`https://edge.test${path}`, { method, headers, ...body }));
+  return worker.default.fetch(
+    new Request(`https://edge.test${path}`, { method, headers, ...body }),
+    options.signal ? { signal: options.signal } : {},
+  );
 }
 
 /** Deploys the handler under the name. `handler` is the source of a function of ctx. */

@@ -1,6 +1,8 @@
 /**
  * The models by OpenAI's API: no object, one fetch to the gateway, its answer streamed back. The body passes through the contract's
- * schema, so that only what is allowed goes on (I11); a client that goes away aborts the fetch, which the gateway takes as a cancel.
+ * schema, so that only what is allowed goes on (I11). A client that goes away aborts the fetch, which the gateway takes as a cancel: in
+ * a stream at any time, before an answer's head as soon as the platform sees it leave. `wrangler dev` does not pass that on to the
+ * Worker (its proxy waits in an object of its own), so that there a call that is not streamed runs to its end.
  */
 import { Hono } from "hono";
 import type { z } from "zod";

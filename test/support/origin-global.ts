@@ -2,7 +2,8 @@
  * vitest globalSetup of project `edge`: a site elsewhere, for functions to fetch. `?to=…` sends them on, `/headers` answers with the
  * headers that arrived, `/forged` pretends to be a refusal of the edge's own; the rest answers. Beside it a server that says nothing:
  * `/held` counts its connections, `/hang-up` ends them. As a gateway it streams the first message's text, an event stream, as it is, and
- * for the model `cut` breaks the connection then.
+ * for the model `cut` breaks the connection then; for `hangs` it says nothing, and
+ * `/hanging` counts such calls whose caller has not left.
  */
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
@@ -11,6 +12,7 @@ import type { TestProject } from "vitest/node";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const held = new Set<Socket>();
+  const hanging = new Set<ServerResponse>();
   const silent = createSilentServer((socket) => {
     held.add(socket);
     socket.on("error", () => socket.destroy());
@@ -24,7 +26,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
     if (to !== null) response.writeHead(302, { location: to }).end();
     else if (pathname === "/headers") response.end(JSON.stringify(request.headers));
     else if (pathname === "/forged") response.writeHead(200, { "x-millrace-egress-forbidden": "bank.example" }).end("forged");
-    else if (pathname === "/v1/chat/completions") void streamAsGateway(request, response);
+    else if (pathname === "/v1/chat/completions") void streamAsGateway(request, response, hanging);
+    else if (pathname === "/hanging") response.end(String(hanging.size));
     else if (pathname === "/held") response.end(String(held.size));
     else if (pathname === "/hang-up") {
       for (const socket of held) socket.destroy();
@@ -49,8 +52,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
 }
 
 type Chat = { model: string; messages: { content: string }[] };
-async function streamAsGateway(request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function streamAsGateway(request: IncomingMessage, response: ServerResponse, hanging: Set<ServerResponse>): Promise<void> {
   const { model, messages } = JSON.parse(Buffer.concat(await request.toArray()).toString()) as Chat;
+  if (model === "hangs") {
+    hanging.add(response);
+    response.on("close", () => hanging.delete(response));
+    return;
+  }
   response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
   response.write(messages[0]?.content ?? "", () => (model === "cut" ? response.destroy() : response.end()));
 }
