@@ -162,7 +162,7 @@ describe("SIGTERM", () => {
 
 describe("fencing", () => {
   test("a gateway whose cell was taken tells its clients and ends (I13)", async () => {
-    const world = await openWorld({ pools: [{ role: "both", groups: 1 }], speed: 1, lease_ms: 1_000 });
+    const world = await openWorld({ pools: [{ role: "both", groups: 1 }], speed: 1, lease_ms: 4_000 });
     const client = new OpenAI({ baseURL: `${world.url()}/v1`, apiKey: world.key, maxRetries: 0 });
     const ask = { model: MODEL, messages: [{ role: "user" as const, content: "Speak slowly." }], max_tokens: 400 };
     await client.chat.completions.create({ ...ask, max_tokens: 1 });
