@@ -404,6 +404,17 @@ test("the rows that a run leaves are those of its format", async () => {
   expect(rows["execution_frames"]).toEqual([]);
 });
 
+test("a model call however deep in its program is made; its place is told by a hash beyond 512 characters", async () => {
+  const deep = (levels: number, then: string) =>
+    `async (ctx) => { const deep = (c, d) => d === 0 ? ${then} : c.step("n".repeat(64), (cc) => deep(cc, d - 1)); return deep(ctx, ${levels}); }`;
+  await deploy("deep-called", deep(4, `c.ai.chat(ctx.input).then((r) => r.text)`));
+  await deploy("deep", deep(5, `c.call("deep-called", ctx.input)`));
+  const all = await events(await stream("deep", words(2)));
+  expect(all.at(-1)).toMatchObject({ event: "run.done", data: { output: "w1 w2 " } });
+  const step = String(all.find((e) => e.event === "delta")?.data["step"]);
+  expect(step).toMatch(/^~[0-9a-f]{32}\/(n{64}\/){4}ai#1$/);
+});
+
 test("a stream of events ends when its reader's key is revoked; the run goes on", async () => {
   await deploy("long", "async (ctx) => (await ctx.ai.chat(ctx.input)).usage.completion_tokens");
   const made = await (

@@ -24,6 +24,7 @@ import {
   type GuestResult,
   type GuestStreamLine,
 } from "../../schema/core/wire/guest.ts";
+import { STEP_CHARS_MAX } from "../../schema/core/wire/limits.ts";
 import type { ResolvedFunction } from "../functions.ts";
 import type { GatewayCall } from "../gateway-client-call.ts";
 import { CallLedger, type Calls, type NumberedFrame } from "./call-ledger.ts";
@@ -298,9 +299,11 @@ class Engine implements Execution {
 
   #gatewayCall(request: Extract<GuestRequest, { op: "chat" }>): GatewayCall {
     const { identity, deadline_at_ms } = this.#options;
-    const step = identity.path_prefix + request.path;
+    const place = identity.path_prefix + request.path;
+    // A place deep in its program is told by a hash of what leads to the function that asks: the link takes no longer one.
+    const step = place.length <= STEP_CHARS_MAX ? place : `~${sha256Hex(identity.path_prefix).slice(0, 32)}/${request.path}`;
     return {
-      call: callId(identity.program, step),
+      call: callId(identity.program, place),
       from: 0,
       kind: "chat",
       body: request.body,

@@ -16,6 +16,7 @@ export const STOP_MAX = 16; // stop strings: 400
 export const N_MAX = 8; // choices: 400
 export const MAX_TOKENS_MAX = 131_072; // 400
 export const CODE_BYTES_MAX = 1_000_000; // a deployed function's code: 413
+export const STEP_CHARS_MAX = 512; // a step's place in its program: beyond it the way to it is told by a hash (`~<hash>/…`)
 export const STEPS_MAX = 1_000; // steps of a run: too_many_steps
 /** @public Also read as text by sdk/guest/build. */
 export const FANOUT_MAX = 1_000; // children of one step: too_many_steps

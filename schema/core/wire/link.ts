@@ -14,6 +14,7 @@ import { z } from "zod";
 import { ERRORS, type ErrorCode } from "../errors.ts";
 import { ID_PATTERN } from "../ids.ts";
 import { chatRequest, completionRequest, tokenUsage } from "./chat.ts";
+import { STEP_CHARS_MAX } from "./limits.ts";
 
 export const LINK_PROTOCOL = "millrace.link.v1";
 
@@ -28,7 +29,7 @@ export const callContext = z.object({
   session: id.optional(),
   function: id.optional(),
   version: id.optional(),
-  step: z.string().max(512),
+  step: z.string().max(STEP_CHARS_MAX),
   agent: z.string().max(128).optional(),
   /** Milliseconds from arrival within which the call must end. */
   deadline_ms: z.int().min(1).max(900_000),
