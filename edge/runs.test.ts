@@ -388,10 +388,12 @@ test("the rows that a run leaves are those of its format", async () => {
   await deploy("stored", "async (ctx) => { ctx.log('x'); return (await ctx.ai.chat(ctx.input)).text; }");
   const { run } = (await (await invoke("stored", words(2))).json()) as RunBody;
   const rows = await runInDurableObject(bindings.RUNS.getByName(run), (object: Run) => object.dump());
-  expect(rows["meta"]).toContainEqual({ key: "format", value: "1" });
+  expect(rows["meta"]).toContainEqual({ key: "format", value: "2" });
   expect(Object.keys(rows)).toEqual([
     "meta",
     "run",
+    "run_input",
+    "run_outcome",
     "events",
     "logs",
     "usage_outbox",
@@ -402,6 +404,67 @@ test("the rows that a run leaves are those of its format", async () => {
     "execution_journal",
   ]);
   expect(rows["execution_frames"]).toEqual([]);
+});
+
+test("a run stored in format 1 opens, over or not", async () => {
+  await deploy("old", "async (ctx) => [ctx.input, (await ctx.ai.chat(ctx.input.ask)).text]");
+  const ask = JSON.parse(words(200, { interval_ms: 5 })) as object;
+  const over = (await (await invoke("old", { ask: words(2) })).json()) as RunBody;
+  const going = (await (await invoke("old", { ask: JSON.stringify(ask) }, { headers: { prefer: "respond-async" } })).json()) as RunBody;
+  for (const { run } of [over, going]) {
+    await runInDurableObject(bindings.RUNS.getByName(run), (_object, { storage }) => {
+      const { json: input } = storage.sql.exec<{ json: string }>("SELECT json FROM run_input").one();
+      const { spec } = storage.sql.exec<{ spec: string }>("SELECT spec FROM run").one();
+      storage.sql.exec("ALTER TABLE run ADD COLUMN outcome TEXT");
+      const of_before = JSON.stringify({ ...(JSON.parse(spec) as object), input });
+      storage.sql.exec("UPDATE run SET spec = ?, outcome = (SELECT json FROM run_outcome)", of_before);
+      storage.sql.exec("DROP TABLE run_input; DROP TABLE run_outcome; UPDATE meta SET value = '1' WHERE key = 'format'");
+    });
+  }
+  await abortAllDurableObjects();
+  const { status, output: found } = await get<RunBody>(`/v1/runs/${over.run}`);
+  expect([status, found]).toEqual(["done", over.output]);
+  const all = await events(await request("GET", `/v1/runs/${going.run}/events`, { key: a.all }));
+  expect(all.at(-1)).toMatchObject({ event: "run.done", data: { output: [{ ask: JSON.stringify(ask) }, textOf(all)] } });
+  const rows = await runInDurableObject(bindings.RUNS.getByName(over.run), (object: Run) => object.dump());
+  expect(rows["meta"]).toContainEqual({ key: "format", value: "2" });
+});
+
+describe("as much as a row holds", () => {
+  test("an input and a result of the limit, in text that grows when it is encoded", async () => {
+    await deploy("echoes", "(ctx) => ctx.input");
+    await deploy("passes", "(ctx) => ctx.call('echoes', ctx.input)");
+    // In turn: twice as long in JSON; three bytes a character; the longest body there may be.
+    for (const text of ['"'.repeat(500_000), "漢".repeat(349_000), "x".repeat(1_048_500)]) {
+      expect((await output<string>("echoes", text)) === text).toBe(true);
+    }
+    expect((await output<string>("passes", '"'.repeat(500_000))).length).toBe(500_000);
+  });
+
+  test("a step's value is measured in bytes, not in characters", async () => {
+    await deploy(
+      "remembers",
+      "async (ctx) => { try { return (await ctx.step('s', () => '漢'.repeat(ctx.input))).length; } catch (error) { return error.code; } }",
+    );
+    expect(await output("remembers", 349_000)).toBe(349_000);
+    for (const chars of [349_600, 900_000])
+      expect(["result_not_serializable", "invalid_request"]).toContain(await output("remembers", chars));
+  });
+
+  test("a prompt of more bytes than a request may have is refused, and the one beside it is answered", async () => {
+    await deploy(
+      "prompts",
+      `async (ctx) => (await Promise.allSettled([ctx.ai.chat(ctx.input), ctx.ai.chat("漢".repeat(900_000))])).map((r) => r.value?.text ?? r.reason.code)`,
+    );
+    expect(await output("prompts", words(2))).toEqual(["w1 w2 ", "invalid_request"]);
+  });
+
+  test("an input that is longer as it is kept than as it came is refused", async () => {
+    await deploy("counts", "(ctx) => ctx.input.length");
+    const body = `{"input":[${"1e20,".repeat(100_000)}1]}`;
+    const answer = await request("POST", "/v1/functions/counts/invocations", { key: a.all, body });
+    expect(await problem(answer)).toMatchObject({ status: 413, code: "body_too_large" });
+  });
 });
 
 test("a model call however deep in its program is made; its place is told by a hash beyond 512 characters", async () => {

@@ -1,6 +1,9 @@
 /**
  * A run's rows in its object's SQLite: what it is, its events (seq without gaps), its log lines, what it still owes to others.
  * `format` says how they are laid out, so that a later version can open what this one stored.
+ *
+ *   1  the run's row has the input, inside `spec`, and the outcome
+ *   2  each is a row of its own, because a row holds 2 MB and either may be 1 MiB of JSON
  */
 import type { Failure } from "../../schema/core/errors.ts";
 import { LOG_LINES_MAX } from "../../schema/core/wire/limits.ts";
@@ -9,7 +12,7 @@ import type { ExecutionFact, Outcome } from "../runtime/execution.ts";
 import { RunDebts } from "./run-debts.ts";
 import type { LogLine, RunSpec, RunView } from "./run-spec.ts";
 
-export const RUN_FORMAT = 1;
+export const RUN_FORMAT = 2;
 /** Events of a run: at this many it is stopped with `too_many_steps`. */
 export const RUN_EVENTS_MAX = 100_000;
 
@@ -23,8 +26,12 @@ type Row = {
   attempts: number;
   outcome: string | null;
 };
+const OWN_ROWS = `
+  CREATE TABLE run_input (one INTEGER PRIMARY KEY CHECK (one = 1), json TEXT NOT NULL);
+  CREATE TABLE run_outcome (one INTEGER PRIMARY KEY CHECK (one = 1), json TEXT NOT NULL);
+`;
 export type StoredRun = {
-  readonly spec: RunSpec;
+  readonly spec: Omit<RunSpec, "input">;
   readonly status: Status;
   readonly created_at_ms: number;
   readonly deadline_at_ms: number;
@@ -47,34 +54,62 @@ export class RunLog {
     return this.#sql.exec("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'run'").toArray().length > 0;
   }
 
-  create(spec: RunSpec, now_ms: number, deadline_at_ms: number): void {
+  /** What an earlier version stored is laid out as this one does. In a transaction, before anything else is asked. */
+  upgrade(): void {
+    if (!this.exists) return;
+    const format = Number(this.#sql.exec<{ value: string }>("SELECT value FROM meta WHERE key = 'format'").one().value);
+    if (format === RUN_FORMAT) return;
+    if (format !== 1) throw new Error(`the run has format ${format}; this version reads ${RUN_FORMAT} and 1`);
+    const row = this.#sql.exec<{ spec: string; outcome: string | null }>("SELECT spec, outcome FROM run").one();
+    const { input, ...spec } = JSON.parse(row.spec) as RunSpec;
+    this.#sql.exec(OWN_ROWS);
+    this.#sql.exec("INSERT INTO run_input VALUES (1, ?)", input);
+    if (row.outcome !== null) this.#sql.exec("INSERT INTO run_outcome VALUES (1, ?)", row.outcome);
+    this.#sql.exec("UPDATE run SET spec = ?", JSON.stringify(spec));
+    this.#sql.exec("ALTER TABLE run DROP COLUMN outcome");
+    this.#sql.exec("UPDATE meta SET value = ? WHERE key = 'format'", String(RUN_FORMAT));
+  }
+
+  create({ input, ...spec }: RunSpec, now_ms: number, deadline_at_ms: number): void {
     this.#sql.exec(`
       CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
       CREATE TABLE run (
         one INTEGER PRIMARY KEY CHECK (one = 1), spec TEXT NOT NULL, status TEXT NOT NULL, created_at_ms INTEGER NOT NULL,
-        deadline_at_ms INTEGER NOT NULL, finished_at_ms INTEGER, attempts INTEGER NOT NULL, outcome TEXT
+        deadline_at_ms INTEGER NOT NULL, finished_at_ms INTEGER, attempts INTEGER NOT NULL
       );
       CREATE TABLE events (seq INTEGER PRIMARY KEY, type TEXT NOT NULL, body TEXT NOT NULL);
       CREATE TABLE logs (seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, level TEXT NOT NULL, text TEXT NOT NULL);
     `);
+    this.#sql.exec(OWN_ROWS);
     RunDebts.createTables(this.#sql);
     this.#sql.exec("INSERT INTO meta VALUES ('format', ?), ('logs_dropped', '0')", String(RUN_FORMAT));
-    this.#sql.exec("INSERT INTO run VALUES (1, ?, 'running', ?, ?, NULL, 0, NULL)", JSON.stringify(spec), now_ms, deadline_at_ms);
+    this.#sql.exec("INSERT INTO run VALUES (1, ?, 'running', ?, ?, NULL, 0)", JSON.stringify(spec), now_ms, deadline_at_ms);
+    this.#sql.exec("INSERT INTO run_input VALUES (1, ?)", input);
     this.#event({ type: "run.started", run: spec.run });
   }
 
   /** In the transaction that creates the run anew. */
   erase(): void {
-    for (const table of ["meta", "run", "events", "logs", "parent_untold", "usage_outbox"]) this.#sql.exec(`DROP TABLE ${table}`);
+    for (const table of ["meta", "run", "run_input", "run_outcome", "events", "logs", "parent_untold", "usage_outbox"])
+      this.#sql.exec(`DROP TABLE ${table}`);
   }
 
   read(): StoredRun {
-    const row = this.#sql.exec<Row>("SELECT spec, status, created_at_ms, deadline_at_ms, finished_at_ms, attempts, outcome FROM run").one();
+    const row = this.#sql
+      .exec<Row>(
+        `SELECT spec, status, created_at_ms, deadline_at_ms, finished_at_ms, attempts, (SELECT json FROM run_outcome) AS outcome FROM run`,
+      )
+      .one();
     return {
       ...row,
-      spec: JSON.parse(row.spec) as RunSpec,
+      spec: JSON.parse(row.spec) as StoredRun["spec"],
       outcome: row.outcome === null ? undefined : (JSON.parse(row.outcome) as Outcome),
     };
+  }
+
+  /** What it was started with, as JSON text: read once an attempt, for it may be large. */
+  input(): string {
+    return this.#sql.exec<{ json: string }>("SELECT json FROM run_input").one().json;
   }
 
   countAttempt(): number {
@@ -91,7 +126,8 @@ export class RunLog {
   /** The last event and the result; nothing follows. */
   finish(outcome: Outcome, now_ms: number): void {
     this.#event(outcome.status === "done" ? { type: "run.done", output: outcome.output } : { type: "run.failed", error: outcome.error });
-    this.#sql.exec("UPDATE run SET status = ?, finished_at_ms = ?, outcome = ?", outcome.status, now_ms, JSON.stringify(outcome));
+    this.#sql.exec("UPDATE run SET status = ?, finished_at_ms = ?", outcome.status, now_ms);
+    this.#sql.exec("INSERT INTO run_outcome VALUES (1, ?)", JSON.stringify(outcome));
   }
 
   eventsAfter(seq: number, limit: number): { seq: number; type: string; body: string }[] {
@@ -118,6 +154,8 @@ export class RunLog {
     const tables = [
       "meta",
       "run",
+      "run_input",
+      "run_outcome",
       "events",
       "logs",
       "usage_outbox",

@@ -14,6 +14,8 @@
 import { DurableObject } from "cloudflare:workers";
 import { failure } from "../../schema/core/errors.ts";
 import type { RunId } from "../../schema/core/ids.ts";
+import { RESULT_BYTES_MAX } from "../../schema/core/wire/guest.ts";
+import { BODY_BYTES_MAX } from "../../schema/core/wire/limits.ts";
 import type { UsageEvent } from "../../schema/core/wire/usage.ts";
 import type { Env } from "../env.ts";
 import { codeOf, type ResolvedFunction } from "../functions.ts";
@@ -32,6 +34,7 @@ import { hostAt } from "../runtime/execution-host.ts";
 import { objectLimits } from "../runtime/object-limits.ts";
 import { relayedLink } from "../runtime/relayed-link.ts";
 import type { Result } from "../runtime/result.ts";
+import { utf8FitsIn } from "../runtime/utf8.ts";
 import { RunDebts } from "./run-debts.ts";
 import { RunReaders } from "./run-events.ts";
 import { RUN_EVENTS_MAX, RunLog, viewOf, type StoredRun } from "./run-log.ts";
@@ -58,6 +61,7 @@ export class Run extends DurableObject<Env> implements RunObject {
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env);
     this.#log = new RunLog(ctx.storage.sql);
+    ctx.storage.transactionSync(() => this.#log.upgrade());
     this.#readers = new RunReaders(ctx.storage, this.#log, new SessionKeys(env.DB, objectLimits(ctx).connections));
     this.#debts = new RunDebts(ctx.storage.sql, env, objectLimits(ctx));
   }
@@ -65,6 +69,10 @@ export class Run extends DurableObject<Env> implements RunObject {
   async start(spec: RunSpec): Promise<RunStarted> {
     const anew = this.#neverBegan(this.#visible(spec.identity));
     if (this.#log.exists && !anew) return this.#attach(spec);
+    // JSON that came shorter may be longer as it is kept: 1e20 is.
+    if (!utf8FitsIn(spec.input, BODY_BYTES_MAX)) {
+      return { type: "refused", error: failure(spec.parent ? "invalid_request" : "body_too_large", INPUT_TOO_LARGE) };
+    }
     const now_ms = Date.now();
     this.ctx.storage.transactionSync(() => {
       if (anew) this.#log.erase();
@@ -144,7 +152,7 @@ export class Run extends DurableObject<Env> implements RunObject {
     }
     this.#events = this.#log.lastSeq;
     const { execution, close } = this.#createExecution(stored);
-    const over = execution.run(JSON.parse(stored.spec.input)).then((outcome) => {
+    const over = execution.run(JSON.parse(this.#log.input())).then((outcome) => {
       close();
       this.#live = undefined;
       this.#finish(outcome);
@@ -194,7 +202,7 @@ export class Run extends DurableObject<Env> implements RunObject {
     const called = this.ctx.storage.transactionSync(() => {
       const stored = this.#log.read();
       if (stored.outcome) return [];
-      this.#log.finish(provenOutcome(stored, outcome), now_ms);
+      this.#log.finish(provenOutcome(stored, storable(outcome)), now_ms);
       if (!this.#neverBegan(this.#log.read())) this.#debts.incur(stored, now_ms);
       return forgetExecution(this.ctx.storage.sql, stored.spec.identity);
     });
@@ -344,6 +352,13 @@ function provenOutcome(stored: StoredRun, outcome: Outcome): Outcome {
   return { status: "failed", error: outcome.error };
 }
 
+/** The engine measured what the guest sent; a guest that does not use our JSON may send what is longer as it is kept. */
+function storable(outcome: Outcome): Outcome {
+  if (outcome.status !== "done" || utf8FitsIn(JSON.stringify(outcome.output), RESULT_BYTES_MAX)) return outcome;
+  return { status: "failed", error: failure("result_not_serializable", `The output is larger than ${RESULT_BYTES_MAX} bytes.`) };
+}
+
+const INPUT_TOO_LARGE = `A function's input is at most ${BODY_BYTES_MAX} bytes of JSON.`;
 const CALLER_IS_OVER = "the function that called it is over";
 const TOO_MANY_EVENTS = failure("too_many_steps", `A run has at most ${RUN_EVENTS_MAX} events.`);
 const DENIED = failure("capability_denied", "The run is over.");

@@ -4,6 +4,7 @@
  */
 import { SESSION_LOG_EVENTS_MAX } from "../../schema/core/wire/limits.ts";
 import type { SessionEvent } from "../../schema/core/wire/session.ts";
+import { utf8FitsIn } from "../runtime/utf8.ts";
 import { SESSION_EVENT_BYTES_MAX, SESSION_PAGE_EVENTS } from "./session-limits.ts";
 
 type Body<Event> = Event extends SessionEvent ? Omit<Event, "seq" | "at_ms"> : never;
@@ -68,12 +69,10 @@ export class SessionLog {
 
 function bodyOf(event: SessionEventBody): string {
   const body = JSON.stringify(event);
-  if (body.length <= SESSION_EVENT_BYTES_MAX / 3 || utf8Bytes(body) <= SESSION_EVENT_BYTES_MAX) return body;
+  if (utf8FitsIn(body, SESSION_EVENT_BYTES_MAX)) return body;
   const omitted = `omitted: larger than ${SESSION_EVENT_BYTES_MAX} bytes`;
   if (event.type === "event") return JSON.stringify({ ...event, data: { omitted } });
   if (event.type === "turn.done") return JSON.stringify({ ...event, output: { omitted } });
   // The others are bounded where they come from: a message by its frame, a delta by the link's frame.
   return body;
 }
-
-const utf8Bytes = (text: string): number => new TextEncoder().encode(text).length;

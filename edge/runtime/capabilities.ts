@@ -9,6 +9,7 @@ import { GUEST_REQUEST_BYTES_MAX, type GuestReply, type GuestStreamLine } from "
 import type { Env } from "../env.ts";
 import { hostAt } from "./execution-host.ts";
 import type { HostAddress } from "./execution.ts";
+import { utf8FitsIn } from "./utf8.ts";
 
 export type CapabilityProps = { readonly host: HostAddress; readonly execution: string };
 export type CapabilityName = "ai" | "memory" | "call" | "journal";
@@ -54,7 +55,7 @@ export class JournalCapability extends Capability {
   protected readonly capability = "journal";
 }
 
-const isText = (request: unknown): request is string => typeof request === "string" && request.length <= GUEST_REQUEST_BYTES_MAX;
+const isText = (request: unknown): request is string => typeof request === "string" && utf8FitsIn(request, GUEST_REQUEST_BYTES_MAX);
 const interrupted = failure("internal", "The run was interrupted.");
 const gone = JSON.stringify({ ok: false, error: interrupted } satisfies GuestReply);
 const gone_line = `${JSON.stringify({ type: "error", error: interrupted } satisfies GuestStreamLine)}\n`;

@@ -7,6 +7,7 @@ import { RESULT_BYTES_MAX } from "../../schema/core/wire/guest.ts";
 import { STEPS_MAX } from "../../schema/core/wire/limits.ts";
 import type { ExecutionFact, ExecutionSink } from "./execution.ts";
 import { bad, type Result } from "./result.ts";
+import { utf8FitsIn } from "./utf8.ts";
 
 type Row = { request: string; status: "started" | "done" | "failed"; value: string | null; error: string | null };
 /** What the object's log shall say of it; a model call speaks for itself (call-ledger.ts), memory is silent. */
@@ -67,7 +68,7 @@ export class Steps {
   end<T>(path: string, result: Result<T>, voice?: StepVoice): Result<T> {
     let kept: Result<T> = result;
     let text = result.ok ? JSON.stringify(result.value ?? null) : "";
-    if (text.length > RESULT_BYTES_MAX) {
+    if (!utf8FitsIn(text, RESULT_BYTES_MAX)) {
       kept = { ok: false, error: failure("result_not_serializable", `Step "${path}" came to more than ${RESULT_BYTES_MAX} bytes.`) };
       text = "";
     }
