@@ -5,11 +5,11 @@
 import type { Context } from "hono";
 import type { z } from "zod";
 import { ERRORS, failure, toOpenAIError, toProblem, type ErrorCode, type Failure } from "../schema/core/errors.ts";
-import { BODY_BYTES_MAX } from "../schema/core/wire/limits.ts";
+import { BODY_BYTES_MAX, JSON_DEPTH_MAX } from "../schema/core/wire/limits.ts";
 import type { Scope } from "../schema/core/wire/token.ts";
 import { admit, mayNot, type Caller } from "./door.ts";
 import type { Env } from "./env.ts";
-import { depthOf, JSON_DEPTH_MAX } from "./runtime/json-depth.ts";
+import { depthOf } from "./runtime/json-depth.ts";
 
 export type App = { Bindings: Env; Variables: { request_id: string; caller: Caller } };
 export type Ctx = Context<App>;
