@@ -8,6 +8,7 @@ import type { SchedulerEvent } from "../policy/events.ts";
 import type { MeteringRecord } from "../policy/metering/records.ts";
 import type { SchedulerConfig } from "../policy/scheduler.ts";
 import type { Call, CallOutcome, Role } from "../policy/vocabulary.ts";
+import type { KvObserver, WorldFaults } from "./faults/hooks.ts";
 
 /** Instances of one kind: `instances` of them, each on tp × pp GPUs of one node (or, wider than a node, of consecutive nodes). */
 export type PoolSpec = {
@@ -26,6 +27,8 @@ export type PoolSpec = {
   readonly kv_tokens: number | null;
   readonly context_tokens: number;
   readonly kv_lease: Micros;
+  /** How its engines batch (engine-model/engine.ts). Absent: `chunked`. */
+  readonly batching?: "chunked" | "prefill_first";
 };
 
 export type ClusterSpec = {
@@ -87,7 +90,7 @@ export type InstanceTimes = {
 };
 
 /** Everything that happens in a run, as it happens: for checkers, recorders, progress bars. Each may be absent. */
-export interface Observer {
+export interface Observer extends KvObserver {
   event?(event: SchedulerEvent, effects: readonly Effect[], now: Micros): void;
   record?(record: MeteringRecord): void;
   callEnded?(times: CallTimes): void;
@@ -95,12 +98,18 @@ export interface Observer {
   clock?(now: Micros): void;
 }
 
+/** The running world, for whoever injects faults into it. */
+export type World = WorldFaults;
+
 export type RunOptions = {
   readonly cluster: ClusterSpec;
-  readonly policies: SchedulerConfig;
+  /** As a function: made anew for each epoch (from 1), so that a gateway that starts again knows nothing of before. */
+  readonly policies: SchedulerConfig | ((epoch: number) => SchedulerConfig);
   readonly clients: Clients;
   readonly seed: number;
   readonly observer?: Observer;
+  /** Called once, at instant 0, when nodes, instances and gateway are there and no client has come yet. */
+  readonly setup?: (world: World) => void;
   /** Ends the run there, with what is known; without it, when all clients are done. */
   readonly until?: Micros;
   /** Asked once a virtual second: true ends the run there (Ctrl-C). */
