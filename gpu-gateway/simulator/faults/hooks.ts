@@ -6,6 +6,7 @@
  */
 import type { CallId, GroupId, InstanceId, LegId, NodeId, TenantId } from "../../../schema/core/ids.ts";
 import type { Micros } from "../../../schema/core/time.ts";
+import type { SimCall } from "../types.ts";
 
 export type TransferFault =
   | { readonly type: "lost" }
@@ -16,7 +17,10 @@ export type TransferFault =
 
 export interface WorldFaults {
   now(): Micros;
-  /** Calls back at that instant, before anything else that happens there is decided; a past instant means now. Ties in the order of asking. */
+  /**
+   * Calls back at that instant, before anything else that happens there is decided; a past instant means now. Ties in the order of
+   * asking. A run with such a callback pending is not done, whatever its clients say.
+   */
   at(instant: Micros, act: () => void): void;
   /** Alive, in the order of ids. */
   instances(): readonly { readonly instance_id: InstanceId; readonly group_id: GroupId; readonly node_id: NodeId }[];
@@ -32,7 +36,12 @@ export interface WorldFaults {
   partition(node: NodeId, until: Micros): boolean;
   /** Happens to the next P→D transfer that begins before `until`. */
   nextTransfer(fault: TransferFault, until: Micros): boolean;
-  /** Clients go away and come back: `call_cancelled` as the runtime would send it. */
+  /**
+   * A client's call arrives now, beside those that `Clients` gives: sessions over lossy links decide late. The same call id again
+   * while the call lives is the same call sent again: the scheduler hears of it, and nothing else happens.
+   */
+  submit(sim: SimCall): void;
+  /** Its client wants no more: `call_cancelled` as the runtime would send it. */
   cancelCall(call: CallId, reason: string): boolean;
   /**
    * The gateway's process dies with all that policy knows and is started again after `down`: engines see their connections closed,
