@@ -85,3 +85,6 @@ export type CallOutcome =
   | { readonly type: "failed"; readonly failure: Failure; readonly emitted: number };
 
 export type LegRef = { readonly leg_id: LegId; readonly instance_id: InstanceId };
+
+/** The first `tokens` of the prompt lie in that instance's prefix cache, to be fetched from there before the rest is computed. */
+export type PrefixFetch = { readonly instance_id: InstanceId; readonly tokens: number };
