@@ -63,7 +63,7 @@ export class TransferModel {
     return this.#transfers.length;
   }
 
-  /** Times given to `begin`, `cancel` and `advance` never go back, and none passes over a time that `wake` named. */
+  /** Times given to `begin`, `cancel` and `advance` never go back. They may be late: what happened meanwhile happens at its own time. */
   begin(id: string, from: Endpoint, to: Endpoint, bytes: number, now: number): BeginOutcome {
     this.#passTo(now);
     if (this.#transfers.length >= this.fabric.transfers_max) return { type: "refused", reason: "too_many" };
@@ -95,9 +95,8 @@ export class TransferModel {
   /** Ids of the transfers that are over at `now`, by id. */
   advance(now: number): readonly string[] {
     this.#passTo(now);
-    const over = this.#transfers.filter((transfer) => transfer.flows_from <= now && transfer.left_bytes <= NOTHING_BYTES);
-    if (over.length > 0) this.#transfers = this.#transfers.filter((transfer) => !over.includes(transfer));
-    this.#share();
+    const over = this.#transfers.filter((transfer) => this.#isOver(transfer));
+    this.#transfers = this.#transfers.filter((transfer) => !over.includes(transfer));
     return over.map((transfer) => transfer.id);
   }
 
@@ -118,20 +117,33 @@ export class TransferModel {
     return link.startsWith("nic") ? this.fabric.nic_bytes_per_us : this.fabric.nvlink_bytes_per_us;
   }
 
+  /** When it begins to flow, or is over at the present rates. Now, if it is over already. */
   #nextOf(transfer: Transfer): number {
     if (transfer.flows_from > this.#now) return transfer.flows_from;
     if (transfer.left_bytes <= NOTHING_BYTES) return this.#now;
     return this.#now + transfer.left_bytes / transfer.rate;
   }
 
+  /** Rates change at the moments when one begins to flow or is over; between them all is linear. */
   #passTo(now: number): void {
     if (now < this.#now) throw new RangeError(`time goes back: ${now} after ${this.#now}`);
-    for (const transfer of this.#transfers) transfer.left_bytes = Math.max(0, transfer.left_bytes - transfer.rate * (now - this.#now));
-    this.#now = now;
+    for (;;) {
+      let next = Number.POSITIVE_INFINITY;
+      for (const transfer of this.#transfers) if (!this.#isOver(transfer)) next = Math.min(next, this.#nextOf(transfer));
+      const to = Math.min(now, next);
+      for (const transfer of this.#transfers) transfer.left_bytes = Math.max(0, transfer.left_bytes - transfer.rate * (to - this.#now));
+      this.#now = to;
+      if (next > now) return;
+      this.#share();
+    }
+  }
+
+  #isOver(transfer: Transfer): boolean {
+    return transfer.flows_from <= this.#now && transfer.left_bytes <= NOTHING_BYTES;
   }
 
   #share(): void {
-    let rising = this.#transfers.filter((transfer) => transfer.flows_from <= this.#now && transfer.left_bytes > NOTHING_BYTES);
+    let rising = this.#transfers.filter((transfer) => transfer.flows_from <= this.#now && !this.#isOver(transfer));
     for (const transfer of this.#transfers) transfer.rate = 0;
     const free = new Map<string, number>();
     for (const { uses } of rising) for (const { link } of uses) free.set(link, this.capacity(link));
