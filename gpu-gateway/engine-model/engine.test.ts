@@ -17,17 +17,27 @@ const request = (id: string, more: Partial<EngineRequest> = {}): EngineRequest =
   hold: false,
   ...more,
 });
+type Token = { readonly id: string; readonly index: number; readonly last: boolean; readonly cached: number };
+type Seen = Pick<Step, "done_at" | "batch" | "prefill_tokens" | "decode_tokens"> & { readonly tokens: readonly Token[] };
+/** A copy: the model reuses what it gives. */
+const seen = ({ done_at, batch, prefill_tokens, decode_tokens, emitters, finished }: Step): Seen => ({
+  done_at,
+  batch,
+  prefill_tokens,
+  decode_tokens,
+  tokens: emitters.map((one) => ({ id: one.id, index: one.emitted - 1, last: finished.includes(one), cached: one.cached })),
+});
 /** Steps until there is nothing to compute. */
-function runOut(model: EngineModel, from = 0): { steps: Step[]; at: number } {
-  const steps: Step[] = [];
+function runOut(model: EngineModel, from = 0): { steps: Seen[]; at: number } {
+  const steps: Seen[] = [];
   for (let at = from; ;) {
-    const step = model.step(at);
-    if (step.work === null) return { steps, at };
+    const step = seen(model.step(at));
+    if (step.done_at === null) return { steps, at };
     steps.push(step);
-    at = step.work.done_at;
+    at = step.done_at;
   }
 }
-const tokensOf = (steps: readonly Step[]) => steps.flatMap((step) => step.work?.tokens ?? []);
+const tokensOf = (steps: readonly Seen[]) => steps.flatMap((step) => step.tokens);
 
 describe("step times", () => {
   test("the dense part goes through the published points, plus 3 ms of host", () => {
@@ -58,7 +68,7 @@ describe("an engine", () => {
     const model = new EngineModel(A100, limits);
     model.add(request("a", { prompt_tokens: 1_200, output_tokens: 3 }));
     const { steps } = runOut(model);
-    expect(steps.map((step) => step.work?.tokens.length)).toEqual([0, 0, 1, 1, 1]);
+    expect(steps.map((step) => step.tokens.length)).toEqual([0, 0, 1, 1, 1]);
     expect(tokensOf(steps).map((token) => token.last)).toEqual([false, false, true]);
     expect(model.kv.used).toBe(0);
   });
@@ -67,9 +77,9 @@ describe("an engine", () => {
     model.add(request("a", { prompt_tokens: 16, output_tokens: 10 }));
     model.step(0);
     model.add(request("b", { prompt_tokens: 1_000, output_tokens: 1 }));
-    const next = model.step(0).work;
-    expect(next?.tokens.map((token) => token.id)).toEqual(["a"]);
-    expect(next?.batch).toBe(2);
+    const next = seen(model.step(0));
+    expect(next.tokens.map((token) => token.id)).toEqual(["a"]);
+    expect(next).toMatchObject({ batch: 2, decode_tokens: 1, prefill_tokens: 511 });
   });
   test("a lower priority number runs earlier, ties by arrival", () => {
     const model = new EngineModel(A100, { ...limits, sequences: 1 });
@@ -94,11 +104,13 @@ describe("an engine", () => {
   test("a remote request waits for its KV, then computes its last prompt token only", () => {
     const model = new EngineModel(A100, limits);
     model.add(request("a", { prompt_tokens: 1_000, remote: true, output_tokens: 1 }));
-    expect(model.step(0)).toEqual({ pulls: [{ id: "a", tokens: 1_000 }], work: null });
+    const step = model.step(0);
+    expect(step.pulls.map((pull) => [pull.id, pull.pull_tokens])).toEqual([["a", 1_000]]);
+    expect(step.done_at).toBeNull();
     model.received("a");
     const { steps } = runOut(model);
     expect(steps).toHaveLength(1);
-    expect(steps[0]?.work?.done_at).toBe(stepUs(A100, { tokens: 1, prefill_pairs: 0, decode_context: 1_000 }));
+    expect(steps[0]?.done_at).toBe(stepUs(A100, { tokens: 1, prefill_pairs: 0, decode_context: 1_000, decodes: 1, prefill_tokens: 0 }));
   });
   test("held blocks stay until released, or until the lease ends", () => {
     const model = new EngineModel(A100, limits);
@@ -153,15 +165,15 @@ function play(actions: readonly Action[]): string {
   const emitted = new Map<string, number>();
   let [now, serial] = [0, 0];
   const step = () => {
-    const said = model.step(now);
+    const said = seen(model.step(now));
     log.push(said);
-    now = said.work?.done_at ?? now;
-    for (const token of said.work?.tokens ?? []) {
+    now = said.done_at ?? now;
+    for (const token of said.tokens) {
       expect(token.index).toBe(emitted.get(token.id) ?? 0); // each token once, in order
       emitted.set(token.id, token.index + 1);
     }
     expect(model.kv.used).toBeLessThanOrEqual(model.kv.total);
-    return said.work !== null;
+    return said.done_at !== null;
   };
   for (const each of actions) {
     if (each.type === "add") {

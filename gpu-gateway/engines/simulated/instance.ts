@@ -5,7 +5,7 @@
  * after a stall longer than LAG_MS the lost time is not made up. Listeners hear their token when the step is done.
  */
 import { EngineModel } from "../../engine-model/engine.ts";
-import type { Emitted, EngineRequest, Pull } from "../../engine-model/engine.ts";
+import type { EngineRequest, Sequence } from "../../engine-model/engine.ts";
 import { handoverUs, sleepUs, wakeUs } from "../../engine-model/profile.ts";
 import type { KvPeer } from "./kv-channel.ts";
 import type { Faults } from "./faults.ts";
@@ -17,6 +17,11 @@ const STEPS_PER_TURN = 32; // then the event loop gets its turn
 /** vLLM's decode renews a lease by 20 s every 5 s while a request waits; here in the lease's proportion. */
 const HEARTBEAT_SHARE = 1 / 6;
 const RENEWAL_SHARE = 2 / 3;
+
+/** `cached`: prompt tokens found in the prefix cache. */
+export type Emitted = { readonly id: string; readonly index: number; readonly last: boolean; readonly cached: number };
+/** Its tokens are told when it is done. */
+type StepInFlight = { readonly done_at: number; readonly tokens: readonly Emitted[] };
 
 export type Listener = {
   token(token: Emitted): void;
@@ -39,7 +44,12 @@ export class Instance {
   #peer: KvPeer;
   #listeners = new Map<string, Listener>();
   #remotes = new Map<string, RemoteKv>();
-  #step: { readonly done_at: number; readonly tokens: readonly Emitted[] } | null = null;
+  /** In the order in which they are done; as many as there are pipeline stages, at most. */
+  #steps: StepInFlight[] = [];
+  /** When the first stage is free. */
+  #next_at = 0;
+  /** Nothing to compute that is not in flight, as far as was known when last asked. */
+  #idle = true;
   #timer: NodeJS.Timeout | null = null;
   #turning = false;
   #lease_timer: NodeJS.Timeout;
@@ -145,32 +155,50 @@ export class Instance {
   }
 
   #kick(): void {
-    if (this.#turning || this.#step !== null) return;
+    this.#mayBegin(this.now());
+    if (this.#turning || this.#steps.at(-1)?.done_at === this.#next_at) return; // with one stage the timer is set for then
     this.#turning = true;
     setImmediate(() => this.#turn());
   }
 
   #turn(): void {
     this.#turning = false;
+    if (this.#timer !== null) clearTimeout(this.#timer);
     for (let steps = 0; steps < STEPS_PER_TURN; steps++) {
       const now = this.now();
-      let at = now;
-      if (this.#step !== null) {
-        const { done_at, tokens } = this.#step;
-        if (done_at > now) return this.#arm(done_at - now);
-        if (this.realMs(now - done_at) < LAG_MS) at = done_at;
-        this.#step = null;
-        for (const token of tokens) this.#deliver(token);
-      }
+      const done_at = this.#steps[0]?.done_at ?? Number.POSITIVE_INFINITY;
+      const due = this.#idle ? done_at : Math.min(done_at, this.#next_at);
+      if (due > now) return due === Number.POSITIVE_INFINITY ? undefined : this.#arm(due - now);
+      if (done_at <= now) this.#stepDone();
       if (this.state === "dead" || this.awake !== "awake") return;
-      this.model.slowdown = this.faults.slowdown;
-      const { pulls, work } = this.model.step(at);
-      for (const pull of pulls) void this.#receive(pull);
-      if (work === null) return;
-      this.#step = work;
+      if (!this.#idle && this.#next_at <= now) this.#begin(this.realMs(now - due) < LAG_MS ? due : now);
     }
     this.#turning = true;
     setImmediate(() => this.#turn());
+  }
+
+  #stepDone(): void {
+    const step = this.#steps.shift();
+    if (step === undefined) return;
+    this.#mayBegin(step.done_at);
+    for (const token of step.tokens) this.#deliver(token);
+  }
+
+  /** No step begins before there was something to compute. */
+  #mayBegin(since: number): void {
+    if (this.#idle) this.#next_at = Math.max(this.#next_at, since);
+    this.#idle = false;
+  }
+
+  #begin(at: number): void {
+    this.model.slowdown = this.faults.slowdown;
+    const { pulls, emitters, done_at, next_at } = this.model.step(at);
+    for (const pull of pulls) void this.#receive(pull);
+    this.#idle = done_at === null;
+    if (done_at === null) return;
+    this.#next_at = next_at;
+    const tokens = emitters.map(({ id, emitted, ended, cached }) => ({ id, index: emitted - 1, last: ended, cached }));
+    this.#steps.push({ done_at, tokens });
   }
 
   #arm(model_us: number): void {
@@ -185,12 +213,13 @@ export class Instance {
     listener.token(token);
   }
 
-  async #receive(pull: Pull): Promise<void> {
+  async #receive(pull: Sequence): Promise<void> {
+    const { pull_tokens } = pull;
     const remote = this.#remotes.get(pull.id);
     if (remote === undefined) return;
     const outcome = await this.#peer.pull(remote);
     if (outcome.type === "refused") return this.#lost(pull.id);
-    await this.#pass(handoverUs(this.options.profile, pull.tokens));
+    await this.#pass(handoverUs(this.options.profile, pull_tokens));
     // Only an acknowledged end proves that the other side was there to be read from until the end.
     const done = await this.#peer.done(remote);
     if (done.type === "refused") return this.#lost(pull.id);
