@@ -172,7 +172,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
   dropAll(): string[] {
     const dropped = [...this.#sequences.keys()];
     for (const id of dropped) this.abort(id);
-    for (const id of [...this.#held.keys()]) this.releaseHeld(id);
+    for (const id of this.#held.keys()) this.releaseHeld(id);
     this.kv.forget();
     return dropped;
   }
