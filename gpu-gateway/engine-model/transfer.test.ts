@@ -122,7 +122,10 @@ function play(actions: readonly Action[]): string {
   for (const [serial, each] of actions.entries()) {
     passTo(now + each.after);
     if (each.kind === "begin") {
-      const [from, to] = [instance(each.from >> 1, (each.from % 2) * 4, each.tp), instance(each.to >> 1, (each.to % 2) * 4, 1 + (serial % 4))];
+      const [from, to] = [
+        instance(each.from >> 1, (each.from % 2) * 4, each.tp),
+        instance(each.to >> 1, (each.to % 2) * 4, 1 + (serial % 4)),
+      ];
       log.push(model.begin(`t${serial}`, from, to, each.bytes, now));
       under_way.set(`t${serial}`, each.bytes);
     } else if (each.kind === "cancel") {
