@@ -104,7 +104,7 @@ export interface TimeEstimates {
   transfer_time(tokens: number): Micros;
   prefilled?(instance: Instance, uncached_tokens: number, cached_tokens: number, took: Micros): void;
   /** So many tokens of an answer after its first took so long, beside what runs there now. */
-  decoded?(view: InstanceView, call: Call, tokens: number, took: Micros): void;
+  decoded?(view: InstanceView, tokens: number, took: Micros): void;
 }
 
 /** How many groups of each role? Asked on a timer and when groups or queues change. */

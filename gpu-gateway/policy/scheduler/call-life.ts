@@ -412,7 +412,7 @@ export class CallLife {
   #learnDecode(leg: Leg, tokens: number, now: Micros): void {
     const { estimates } = this.#tools;
     if (estimates?.decoded === undefined || leg.first_token === null || tokens < 2) return;
-    estimates.decoded(leg.entry, leg.record.call, tokens - 1, (now - leg.first_token) as Micros);
+    estimates.decoded(leg.entry, tokens - 1, (now - leg.first_token) as Micros);
   }
 
   // ── KV and slots
