@@ -27,7 +27,15 @@ export function azure(): LineFormat {
       if (typeof prompt === "string") return { type: "malformed", what: prompt };
       const output = whole("GeneratedTokens", numberOf(output_text), 0);
       if (typeof output === "string") return { type: "malformed", what: output };
-      const call = { at_us, prompt_tokens: prompt, output_tokens: Math.max(1, output), tenant: "trace", program: null, agent: null, blocks: [] };
+      const call = {
+        at_us,
+        prompt_tokens: prompt,
+        output_tokens: Math.max(1, output),
+        tenant: "trace",
+        program: null,
+        agent: null,
+        blocks: [],
+      };
       return { type: "call", call };
     },
   };

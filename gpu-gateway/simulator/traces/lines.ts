@@ -31,9 +31,7 @@ export async function readLines(file: string, format: LineFormat, into: OpenTrac
   let origin_us: number | null = null;
   for await (const { line, text } of linesOf(file)) {
     const parsed: Parsed =
-      text === null
-        ? { type: "malformed", what: `the line is longer than ${LINE_BYTES_MAX} bytes` }
-        : format.parse(text, line);
+      text === null ? { type: "malformed", what: `the line is longer than ${LINE_BYTES_MAX} bytes` } : format.parse(text, line);
     if (parsed.type === "malformed") {
       skip(skipped, new TraceFault(file, line, parsed.what), options);
       continue;
@@ -44,7 +42,11 @@ export async function readLines(file: string, format: LineFormat, into: OpenTrac
     // Rows may be a little out of order, so what lies behind the window does not end the reading.
     if (at_us < options.from_ms * 1_000 || (options.to_ms !== null && at_us >= options.to_ms * 1_000)) continue;
     if (into.calls >= TRACE_CALLS_MAX || into.blocks >= TRACE_BLOCKS_MAX)
-      throw new TraceFault(file, line, `more than ${TRACE_CALLS_MAX} calls or ${TRACE_BLOCKS_MAX} blocks; take a part with --limit or --to-ms`);
+      throw new TraceFault(
+        file,
+        line,
+        `more than ${TRACE_CALLS_MAX} calls or ${TRACE_BLOCKS_MAX} blocks; take a part with --limit or --to-ms`,
+      );
     into.push({ ...parsed.call, at_us: at_us - options.from_ms * 1_000 });
     if (options.limit !== null && into.calls >= options.limit) break;
   }

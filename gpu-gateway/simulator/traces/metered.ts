@@ -29,7 +29,8 @@ export function metered(): LineFormat {
     while (blocks.length < count) blocks.push(next_block++);
     last_prompt.delete(program);
     last_prompt.set(program, blocks);
-    if (last_prompt.size > PROGRAMS_MAX) for (const oldest of last_prompt.keys()) if (last_prompt.size > PROGRAMS_MAX) last_prompt.delete(oldest);
+    if (last_prompt.size > PROGRAMS_MAX)
+      for (const oldest of last_prompt.keys()) if (last_prompt.size > PROGRAMS_MAX) last_prompt.delete(oldest);
     return blocks;
   };
 
@@ -40,9 +41,13 @@ export function metered(): LineFormat {
       if (typeof row === "string") return { type: "malformed", what: row };
       if (!header_seen) {
         header_seen = true;
-        if (row["format"] !== METERED_FORMAT) return { type: "malformed", what: `the first line is no header: format is ${shown(row["format"])}` };
+        if (row["format"] !== METERED_FORMAT)
+          return { type: "malformed", what: `the first line is no header: format is ${shown(row["format"])}` };
         if (row["version"] !== METERED_VERSION)
-          return { type: "malformed", what: `version ${shown(row["version"])} of the format is not known here; known is ${METERED_VERSION}` };
+          return {
+            type: "malformed",
+            what: `version ${shown(row["version"])} of the format is not known here; known is ${METERED_VERSION}`,
+          };
         return { type: "nothing" };
       }
       const at_us = whole("at_us", row["at_us"], 0);

@@ -22,7 +22,8 @@ export async function readTrace(file: string, format: TraceFormat | null, option
   const [lines, block_tokens] = lineFormat(known);
   const trace = new OpenTrace(block_tokens);
   const skipped = await readLines(file, lines, trace, options);
-  if (trace.calls === 0) throw new TraceFault(file, 0, `holds no calls${options.from_ms > 0 || options.to_ms !== null ? " in that window" : ""}`);
+  if (trace.calls === 0)
+    throw new TraceFault(file, 0, `holds no calls${options.from_ms > 0 || options.to_ms !== null ? " in that window" : ""}`);
   return { trace, format: known, skipped };
 }
 

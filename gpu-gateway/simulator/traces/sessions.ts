@@ -122,7 +122,13 @@ function callOf(context: Context, row: Row, i: number, agent: string | null, bef
   const full = (ids as number[]).slice(0, Math.floor(prompt / context.block_tokens));
   let keep = 0;
   while (keep < before.length && keep < full.length && before[keep] === full[keep]) keep++;
-  const call: ScriptCall = { prompt_tokens: prompt, output_tokens: Math.max(1, output), agent, keep, fresh: Uint32Array.from(full.slice(keep)) };
+  const call: ScriptCall = {
+    prompt_tokens: prompt,
+    output_tokens: Math.max(1, output),
+    agent,
+    keep,
+    fresh: Uint32Array.from(full.slice(keep)),
+  };
   return { call, ids: full };
 }
 
@@ -139,7 +145,8 @@ function rowOf(where: string, i: number, value: unknown): Row {
 
 function seconds(where: string, i: number, name: string, value: unknown): number | null {
   if (value === undefined || value === null) return null;
-  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) throw fault(where, i, `${name} is ${shown(value)}, not seconds from 0`);
+  if (typeof value !== "number" || !Number.isFinite(value) || value < 0)
+    throw fault(where, i, `${name} is ${shown(value)}, not seconds from 0`);
   return value;
 }
 

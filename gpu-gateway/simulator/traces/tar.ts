@@ -50,7 +50,8 @@ class Reader {
   }
 }
 
-const field = (header: Buffer, from: number, length: number): string => header.toString("latin1", from, from + length).replace(/\0.*$/s, "");
+const field = (header: Buffer, from: number, length: number): string =>
+  header.toString("latin1", from, from + length).replace(/\0.*$/s, "");
 
 function checked(header: Buffer): boolean {
   const stated = Number.parseInt(field(header, 148, 8).trim(), 8);
