@@ -7,13 +7,14 @@ import { MODELS, profileOf } from "../../engine-model/profile.ts";
 import type { Role } from "../../policy/vocabulary.ts";
 import type { ClusterSpec, PoolSpec } from "../types.ts";
 import { type ClusterFile, engineOf, type EngineSettings, type Shape } from "./cluster-file.ts";
+import { nameOf, type PolicySet } from "./policy-sets.ts";
 
 export type Candidate = {
   readonly name: string;
   readonly nodes: number;
   readonly gpus: number;
   readonly gpus_used: number;
-  readonly policies: string;
+  readonly policies: PolicySet;
   readonly cluster: ClusterSpec;
 };
 /** Shapes that the engine model refuses, with why. */
@@ -104,11 +105,11 @@ function spread(splits: readonly Split[]): readonly Split[] {
   );
 }
 
-function candidate(file: ClusterFile, nodes: number, parts: readonly Part[], policies: string): Candidate {
+function candidate(file: ClusterFile, nodes: number, parts: readonly Part[], policies: PolicySet): Candidate {
   const context_tokens = Math.min(file.context_tokens ?? Number.MAX_SAFE_INTEGER, MODELS[file.model]?.context_tokens ?? 0);
   const layout = parts.map(({ role, shape, instances }) => `${ROLE_LETTER[role]}${instances}×${shapeName(shape)}`).join(" ");
   return {
-    name: `${layout} · ${policies}`,
+    name: `${layout} · ${nameOf(policies)}`,
     nodes,
     gpus: nodes * file.gpus_per_node,
     gpus_used: parts.reduce((gpus, { shape, instances }) => gpus + instances * gpusOf(shape), 0),

@@ -1,6 +1,7 @@
 /** The description of a cluster that `millrace plan` takes: a JSON file. All that is wrong with it is said at once. */
 import { z } from "zod";
 import { MODELS } from "../../engine-model/profile.ts";
+import { BASELINE, nameOf, policySet, policySetFaults } from "./policy-sets.ts";
 
 const count = z.int().min(1);
 const shape = z.strictObject({ tp: count.max(64), pp: count.max(64).default(1) });
@@ -61,11 +62,13 @@ const clusterFile = z
     engine: engine.partial().default({}),
     pools: z.array(pool).min(1).optional(),
     search: search.optional(),
-    policies: z.array(z.string()).min(1).default(["baseline"]),
+    policies: z.array(policySet).min(1).default([BASELINE]),
   })
   .superRefine((file, context) => {
     const fault = (path: (string | number)[], message: string) => context.addIssue({ code: "custom", path, message });
     if (!(file.model in MODELS)) fault(["model"], `is not known; there are ${Object.keys(MODELS).join(", ")}`);
+    for (const [i, set] of file.policies.entries()) for (const what of policySetFaults(set)) fault(["policies", i], what);
+    if (new Set(file.policies.map(nameOf)).size < file.policies.length) fault(["policies"], "two have one name");
     if ((file.pools === undefined) === (file.search === undefined)) fault([], "needs either pools or search");
     if (typeof file.nodes !== "number") {
       if (file.nodes.min > file.nodes.max) fault(["nodes"], "min is above max");
@@ -93,13 +96,11 @@ export type ClusterFileOutcome =
   | { readonly type: "cluster"; readonly cluster: ClusterFile }
   | { readonly type: "faults"; readonly faults: readonly string[] };
 
-export function parseClusterFile(value: unknown, policies: readonly string[]): ClusterFileOutcome {
+export function parseClusterFile(value: unknown): ClusterFileOutcome {
   const parsed = clusterFile.safeParse(value);
-  const faults = parsed.error?.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`) ?? [];
-  const named = parsed.data?.policies ?? [];
-  for (const name of named) if (!policies.includes(name)) faults.push(`policies: ${name} is not known; there are ${policies.join(", ")}`);
-  if (parsed.data === undefined || faults.length > 0) return { type: "faults", faults };
-  return { type: "cluster", cluster: parsed.data };
+  if (parsed.success) return { type: "cluster", cluster: parsed.data };
+  const faults = parsed.error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`);
+  return { type: "faults", faults };
 }
 
 /** Later wins. */

@@ -18,7 +18,7 @@ import { PLAN_FORMAT, PLAN_VERSION } from "./answer.ts";
 import type { ClusterFile } from "./cluster-file.ts";
 import { type Measured, measure, type MeasureOptions, type Runner } from "./measure.ts";
 import { notesOf } from "./notes.ts";
-import { POLICY_SETS } from "./policy-sets.ts";
+import { mustPolicies, nameOf } from "./policy-sets.ts";
 import { fewest, highestLoad } from "./search.ts";
 import { cdfOf, loadOf } from "./series.ts";
 import { type Slo, tpotOf, ttftOf } from "./slo.ts";
@@ -72,11 +72,7 @@ class Planner {
     this.#progress = progress;
     this.#stop = stop;
     const { workload, slo, seed, warm_up_share, patience_us, until_us } = options;
-    const policies = (candidate: Candidate) => {
-      const set = POLICY_SETS[candidate.policies];
-      if (set === undefined) throw new RangeError(`no policy set ${candidate.policies}`);
-      return set.make({ cluster: candidate.cluster, slo });
-    };
+    const policies = (candidate: Candidate) => mustPolicies(candidate.policies, { cluster: candidate.cluster, slo, seed });
     const price = { per_gpu_hour: options.cluster.gpu.price_per_hour };
     this.#measuring = { runner, workload, policies, slo, price, seed, warm_up_share, patience_us, until_us };
   }
@@ -192,7 +188,7 @@ class Planner {
       nodes: candidate.nodes,
       gpus: candidate.gpus,
       gpus_used: candidate.gpus_used,
-      policies: candidate.policies,
+      policies: nameOf(candidate.policies),
       cluster: candidate.cluster,
       figures,
       met: finished ? measured.met : (known?.met ?? false),
@@ -249,7 +245,7 @@ const keyOf = (candidate: Candidate): string => `${candidate.nodes.toString().pa
 /** How far two configurations' shares of prefill GPUs are apart; other shapes or policies are further. */
 function unlike(candidate: Candidate, other: Candidate | null): number {
   if (other === null) return 0;
-  const shape = (c: Candidate) => c.cluster.pools.map((pool) => `${pool.role}${pool.tp}.${pool.pp}`).join(" ") + c.policies;
+  const shape = (c: Candidate) => c.cluster.pools.map((pool) => `${pool.role}${pool.tp}.${pool.pp}`).join(" ") + nameOf(c.policies);
   const share = (c: Candidate) => {
     const gpus = c.cluster.pools.filter((pool) => pool.role === "prefill").reduce((sum, p) => sum + p.instances * p.tp * p.pp, 0);
     return gpus / c.gpus_used;
@@ -260,5 +256,5 @@ function unlike(candidate: Candidate, other: Candidate | null): number {
 function tried({ candidate, trials, goodput }: Entry): Tried {
   const { name, nodes, gpus, gpus_used, policies } = candidate;
   const sorted = [...trials.values()].sort((a, b) => a.multiple - b.multiple);
-  return { configuration: name, nodes, gpus, gpus_used, policies, trials: sorted, goodput };
+  return { configuration: name, nodes, gpus, gpus_used, policies: nameOf(policies), trials: sorted, goodput };
 }

@@ -19,8 +19,9 @@ export interface Workload {
   clients(multiple: number, shape: CallShape): Clients;
 }
 
-export function openWorkload(name: string, trace: OpenTrace): Workload {
-  const span_s = (trace.at_us(trace.calls - 1) - trace.at_us(0)) / 1e6;
+/** `rate`: multiple 1 is the trace so many times as fast. */
+export function openWorkload(name: string, trace: OpenTrace, rate: number): Workload {
+  const span_s = (trace.at_us(trace.calls - 1) - trace.at_us(0)) / 1e6 / rate;
   let [prompt, output] = [0, 0];
   for (let nth = 0; nth < trace.calls; nth++) {
     const call = trace.call(nth);
@@ -35,7 +36,7 @@ export function openWorkload(name: string, trace: OpenTrace): Workload {
     output_tokens_mean: output / trace.calls,
     calls: () => trace.calls,
     level: (multiple) => multiple,
-    clients: (multiple, shape) => openLoop(trace, multiple, shape),
+    clients: (multiple, shape) => openLoop(trace, multiple * rate, shape),
   };
 }
 
