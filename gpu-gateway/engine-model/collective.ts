@@ -3,10 +3,11 @@
  *
  * NCCL: vidur's measurements on DGX A100 (MIT, microsoft/vidur, a100_dgx), medians by bytes, 994 sizes up to 64 MiB, drawn through at
  * most 8 points each (bench/calibration/fit.ts). Relative error against the table, median and 95th percentile, for ranks/ranks a node:
- * all-reduce 2/2 1.9 and 21.5 %, 4/4 3.1 and 25.5 %, 8/8 2.1 and 26.6 %, 2/1 0.6 and 4.1 %, 4/2 3.1 and 20.0 %, 8/4 1.5 and 13.7 %,
- * 16/8 4.3 and 26.2 %; send/receive 2/2 1.6 and 6.5 %, 2/1 0.7 and 4.5 %. The large ones are noise of the table: within a node a
- * small all-reduce came out at 20 or at 60 µs, from one size to the next. The fabric between those nodes is the table's own (17 GB/s of bus
- * bandwidth at most), not our one NIC of 25 GB/s.
+ * all-reduce 2/2 1.9 and 26.8 %, 4/4 3.4 and 28.6 %, 8/8 2.1 and 29.2 %, 2/1 0.6 and 4.1 %, 4/2 3.1 and 20.0 %, 8/4 1.5 and 13.7 %,
+ * 16/8 4.3 and 26.2 %; send/receive 2/2 1.6 and 6.5 %, 2/1 0.7 and 4.5 %. The large ones are noise of the table: within a node a small
+ * all-reduce came out at 20 or at 60 µs by turns, so that those curves are fitted to the nearest table that never falls. Between nodes
+ * NCCL changes its algorithm with size and the curves do fall. The fabric there is the table's own (17 GB/s of bus bandwidth at most), not
+ * our one NIC of 25 GB/s.
  *
  * NVRAR (Singhania et al., "LLM Inference Beyond a Single Node", 2025): a hierarchical all-reduce over NVSHMEM with 1.9 to 3.6 times less
  * latency than NCCL for 128 KB to 2 MB between nodes. The shape between is an assumption: 1.9 at both ends of that range, 3.6 in its
@@ -23,34 +24,32 @@ export type Group = { readonly ranks: number; readonly per_node: number };
 /** Microseconds by bytes; keys are ranks/ranks a node. */
 export const ALL_REDUCE_US: Readonly<Record<string, Curve>> = {
   "2/2": [
-    [10_240, 52],
-    [157_696, 42.8],
-    [256_000, 24.3],
-    [370_688, 25.6],
-    [780_288, 65.4],
-    [878_592, 57.3],
-    [1_114_112, 49.6],
-    [67_108_864, 440.1],
+    [10_240, 30.3],
+    [329_728, 30.3],
+    [690_176, 55.8],
+    [2_686_976, 56.3],
+    [8_192_000, 92.9],
+    [67_108_864, 437.2],
   ],
   "4/4": [
-    [10_240, 17.7],
-    [108_544, 24.8],
-    [124_928, 73.8],
-    [419_840, 17.9],
-    [1_001_472, 49.8],
-    [2_097_152, 53.7],
-    [6_389_760, 117.2],
-    [67_108_864, 597.7],
+    [10_240, 16.9],
+    [141_312, 29.1],
+    [690_176, 29.1],
+    [1_001_472, 57.8],
+    [1_277_952, 57.8],
+    [2_097_152, 57.8],
+    [6_389_760, 117],
+    [67_108_864, 598.2],
   ],
   "8/8": [
-    [10_240, 24.6],
-    [51_200, 36.6],
-    [419_840, 49.4],
-    [608_256, 31.4],
-    [780_288, 43.6],
-    [1_441_792, 59.1],
-    [19_529_728, 303],
-    [67_108_864, 676.9],
+    [10_240, 25.3],
+    [67_584, 38.7],
+    [690_176, 40.7],
+    [1_867_776, 72.3],
+    [2_359_296, 72.3],
+    [19_529_728, 305.7],
+    [40_894_464, 459.8],
+    [67_108_864, 694.9],
   ],
   "2/1": [
     [10_240, 42.1],
@@ -99,7 +98,7 @@ export const SEND_RECV_US: Readonly<Record<string, Curve>> = {
     [19_529_728, 77.3],
     [24_903_680, 94.7],
     [31_981_568, 124.7],
-    [40_894_464, 189.5],
+    [40_894_464, 189.6],
     [67_108_864, 292],
   ],
   "2/1": [
