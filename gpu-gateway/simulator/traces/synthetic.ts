@@ -1,6 +1,6 @@
 /** Generated workloads, by seed: an open loop of independent calls, and agents in a closed loop. */
 import type { SessionSource } from "./closed-loop.ts";
-import { draw, type Lengths, type Workload } from "./lengths.ts";
+import { draw, drawPair, type Lengths, type Workload } from "./lengths.ts";
 import { exponential, type Random, seeded } from "./random.ts";
 import { OpenTrace, type ScriptCall, type Session, type Step } from "./trace.ts";
 
@@ -14,10 +14,11 @@ export function poisson(options: PoissonOptions): OpenTrace {
   let at_us = 0;
   for (let i = 0; i < options.calls; i++) {
     at_us += Math.round((exponential(gaps) / options.per_second) * 1e6);
+    const { prompt, output } = drawPair(options.workload, prompts, outputs);
     trace.push({
       at_us,
-      prompt_tokens: Math.max(1, draw(options.workload.prompt, prompts)),
-      output_tokens: Math.max(1, draw(options.workload.output, outputs)),
+      prompt_tokens: prompt,
+      output_tokens: output,
       tenant: "trace",
       program: null,
       agent: null,
