@@ -17,6 +17,7 @@ import type { Call } from "../vocabulary.ts";
 const PRIOR = {
   prior: [10_000, 100, 65],
   prior_spread: [20_000, 1_000, 500],
+  noise: 2_000,
   forgetting: 0.99,
 };
 const TIME_MIN_US = 100;

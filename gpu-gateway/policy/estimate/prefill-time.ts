@@ -19,7 +19,8 @@ export type PrefillTimeOptions = {
 const PRIOR = {
   prior: [10_000, 70_000, 2_500],
   prior_spread: [20_000, 200_000, 20_000],
-  forgetting: 0.995,
+  noise: 10_000,
+  forgetting: 0.99,
 };
 const TIME_MIN_US = 100;
 

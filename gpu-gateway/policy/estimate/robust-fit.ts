@@ -7,8 +7,9 @@
 export type RobustFitOptions = {
   /** What is believed before anything was seen. */
   readonly prior: readonly number[];
-  /** How far each belief may be off, in its own unit: the larger, the faster it is given up. */
+  /** How far each belief may be off, in its own unit, and a sample, in its: the larger their ratio, the faster the belief is given up. */
   readonly prior_spread: readonly number[];
+  readonly noise: number;
   /** Below 1: an older sample counts for so much of the next. 0.99 remembers about a hundred. */
   readonly forgetting: number;
 };
@@ -16,9 +17,8 @@ export type RobustFitOptions = {
 /** Off by more than this many times what is usual: an outlier. */
 const OUTLIER_TIMES = 3;
 const SCALE_WEIGHT = 1 / 32;
-/** While nothing new is learned in some direction, forgetting would let the matrix grow without end. */
-const SPREAD_MAX = 1e12;
-
+/** Of what is expected: a fit that has been exact for long must still believe an engine that has changed. */
+const SCALE_SHARE_MIN = 0.05;
 export class RobustFit {
   readonly #coefficients: number[];
   /** Row by row. */
@@ -29,12 +29,12 @@ export class RobustFit {
   #scale: number | null = null;
   #samples = 0;
 
-  constructor({ prior, prior_spread, forgetting }: RobustFitOptions) {
+  constructor({ prior, prior_spread, noise, forgetting }: RobustFitOptions) {
     this.#coefficients = [...prior];
     this.#forgetting = forgetting;
     const n = prior.length;
-    this.#spread = Array.from({ length: n * n }, (_, at) => (at % (n + 1) === 0 ? (prior_spread[at / (n + 1)] ?? 0) ** 2 : 0));
-    this.#spread_max = prior_spread.map((spread) => Math.min(SPREAD_MAX, spread ** 2));
+    this.#spread = Array.from({ length: n * n }, (_, at) => (at % (n + 1) === 0 ? ((prior_spread[at / (n + 1)] ?? 0) / noise) ** 2 : 0));
+    this.#spread_max = prior_spread.map((spread) => (spread / noise) ** 2);
   }
 
   get samples(): number {
@@ -60,16 +60,15 @@ export class RobustFit {
 
   learn(features: readonly number[], seen: number): void {
     const n = this.#coefficients.length;
-    const residual = seen - this.predict(features);
+    const expected = this.predict(features);
+    const residual = seen - expected;
     const distance = Math.abs(residual);
-    const usual = this.#scale ?? distance;
+    const usual = Math.max(this.#scale ?? distance, Math.abs(expected) * SCALE_SHARE_MIN);
     const limit = OUTLIER_TIMES * usual;
     const pulled = distance > limit ? Math.sign(residual) * limit : residual;
     this.#scale = Math.max(1, usual + (Math.min(distance, limit) - usual) * SCALE_WEIGHT);
     this.#samples += 1;
 
-    // In units of the usual residual, so that the prior's spread and the noise compare.
-    const noise = this.#scale ** 2;
     const gain: number[] = [];
     let along = 0;
     for (let i = 0; i < n; i++) {
@@ -78,7 +77,7 @@ export class RobustFit {
       gain.push(sum);
       along += sum * (features[i] ?? 0);
     }
-    const divisor = noise * this.#forgetting + along;
+    const divisor = this.#forgetting + along;
     for (let i = 0; i < n; i++) this.#coefficients[i] = (this.#coefficients[i] ?? 0) + ((gain[i] ?? 0) / divisor) * pulled;
     for (let i = 0; i < n; i++)
       for (let j = 0; j < n; j++) {
@@ -88,7 +87,7 @@ export class RobustFit {
     this.#keepBounded(n);
   }
 
-  /** Scales rows and columns back, so that no belief becomes more uncertain than it was at first, and the matrix stays symmetric. */
+  /** Where nothing is learned, forgetting would let uncertainty grow without end: no belief becomes less certain than at first. */
   #keepBounded(n: number): void {
     for (let i = 0; i < n; i++) {
       const now = this.#spread[i * n + i] ?? 0;
