@@ -13,12 +13,12 @@
  * prompt and its own tokens again; one that is receiving is left alone. A finished request with `hold` keeps its blocks until it is
  * released or its lease ends.
  *
- * Pipeline stages: the profile's step time is the latency through all of them. A step gives room for the next after latency ÷ stages,
- * and takes at most its share, decoding ÷ stages, of the sequences that decode; one that is in flight is in no other step. So stages
- * are taken as equally long, and as many steps are in flight as there are stages.
+ * Pipeline stages: the profile's step time is the latency through all of them, and `stageUs` when the first is free for the next step.
+ * A step takes at most its share, decoding ÷ stages, of the sequences that decode; one that is in flight is in no other step. Chunks of
+ * one prompt follow each other through the stages. Stages are taken as equally long.
  */
 import { BLOCK_TOKENS, KvBlocks } from "./kv-blocks.ts";
-import { prefillPairs, stepUs } from "./profile.ts";
+import { prefillPairs, stageUs, stepUs } from "./profile.ts";
 import type { ModelProfile } from "./profile.ts";
 import { before, Sequence, type EngineRequest } from "./sequence.ts";
 import { StepBook, type Step } from "./step-book.ts";
@@ -35,8 +35,6 @@ export type EngineLimits = {
   readonly step_tokens: number;
   /** Absent: `chunked`. */
   readonly batching?: "chunked" | "prefill_first";
-  /** Pipeline stages. Absent: 1. */
-  readonly pipeline?: number;
 };
 
 type Held = { readonly blocks: readonly number[]; lease_ends: number | null };
@@ -50,6 +48,8 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
   preemptions = 0;
   prefix_queries = 0;
   prefix_hits = 0;
+  /** Told when a sequence is first admitted with blocks that others computed. */
+  on_cache_hit: ((sequence: Sequence<R>, blocks: number) => void) | null = null;
   readonly #stages: number;
   readonly #whole_prompts: boolean;
   /** All that wait or run. Bounded by what the caller adds; running ones by `sequences`. */
@@ -71,7 +71,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     this.profile = profile;
     this.limits = limits;
     this.kv = new KvBlocks(limits.kv_tokens);
-    this.#stages = limits.pipeline ?? 1;
+    this.#stages = profile.pp;
     this.#whole_prompts = limits.batching === "prefill_first";
   }
 
@@ -163,7 +163,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     if (step.tokens === 0) return step;
     const us = Math.round(stepUs(this.profile, step.work) * this.slowdown);
     step.done_at = now + us;
-    step.next_at = this.#stages === 1 ? step.done_at : now + Math.ceil(us / this.#stages);
+    step.next_at = this.#stages === 1 ? step.done_at : now + Math.max(1, Math.round(stageUs(this.profile, step.work) * this.slowdown));
     if (this.#stages > 1) for (const sequence of step.emitters) sequence.busy_until = step.done_at;
     return step;
   }
@@ -245,6 +245,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
         next.cached = computed;
         this.prefix_queries += request.prompt_tokens;
         this.prefix_hits += computed;
+        if (shared > 0) this.on_cache_hit?.(next, shared);
       }
       if (next.remote) {
         next.state = "receiving";

@@ -1,0 +1,107 @@
+/**
+ * KV on its way from prefill to decode instances, over links that all transfers share (engine-model/transfer.ts). What a fault does to
+ * one happens here; what a pull means to the two engines is theirs.
+ */
+import { A100_FABRIC, TransferModel } from "../engine-model/transfer.ts";
+import { Alarm, type Task, type VirtualClock } from "./clock.ts";
+import type { TransferFault } from "./faults/hooks.ts";
+import type { Job, VirtualHandover } from "./job.ts";
+import type { VirtualEngine } from "./virtual-engine.ts";
+
+/** A read that nobody answers is given up after this (engines/simulated/kv-channel.ts). */
+const LOST_NOTICED_US = 5_000_000;
+
+type Transfer = { readonly to: VirtualEngine; readonly job: Job; readonly handover: VirtualHandover; readonly fault: TransferFault | null };
+
+export class Transfers implements Task {
+  readonly #clock: VirtualClock;
+  readonly #model = new TransferModel(A100_FABRIC);
+  /** Under way, or held up by a fault. */
+  readonly #transfers = new Map<string, Transfer>();
+  /** Each meant for one transfer. Bounded by what the fault schedule asks for. */
+  readonly #faults: { readonly fault: TransferFault; readonly until: number }[] = [];
+  #wake_at = Number.POSITIVE_INFINITY;
+
+  constructor(clock: VirtualClock) {
+    this.#clock = clock;
+  }
+
+  next(fault: TransferFault, until: number): void {
+    this.#faults.push({ fault, until });
+  }
+
+  begin(to: VirtualEngine, job: Job, handover: VirtualHandover, bytes: number): void {
+    const { now } = this.#clock;
+    if (!handover.engine.alive) return to.kvLost(job);
+    const fault = this.#takeFault();
+    const transfer = { to, job, handover, fault };
+    if (fault?.type === "lost") {
+      this.#transfers.set(job.id, transfer);
+      new Alarm(this.#clock, now + LOST_NOTICED_US, () => this.#transfers.get(job.id) === transfer && this.#lose(transfer));
+      return;
+    }
+    const outcome = this.#model.begin(job.id, handover.engine.gpus, to.gpus, bytes, now);
+    if (outcome.type === "refused") return to.kvLost(job);
+    this.#transfers.set(job.id, transfer);
+    this.#arm();
+  }
+
+  cancel(job: Job): void {
+    if (!this.#transfers.delete(job.id)) return;
+    this.#model.cancel(job.id, this.#clock.now);
+    this.#arm();
+  }
+
+  /** Who pulls from it gets nothing more; what it pulls itself ends with it. */
+  engineDied(engine: VirtualEngine): void {
+    for (const transfer of this.#transfers.values()) {
+      if (transfer.to === engine) this.cancel(transfer.job);
+      else if (transfer.handover.engine === engine) this.#lose(transfer);
+    }
+  }
+
+  run(): void {
+    if (this.#clock.now !== this.#wake_at) return; // the times have changed since
+    this.#wake_at = Number.POSITIVE_INFINITY;
+    for (const id of this.#model.advance(this.#clock.now)) {
+      const transfer = this.#transfers.get(id);
+      if (transfer !== undefined) this.#arrived(transfer);
+    }
+    this.#arm();
+  }
+
+  #arrived(transfer: Transfer): void {
+    const { to, job, handover, fault } = transfer;
+    if (fault?.type === "late") {
+      new Alarm(this.#clock, this.#clock.now + fault.by, () => this.#transfers.get(job.id) === transfer && this.#over(transfer));
+      return;
+    }
+    this.#over(transfer);
+    if (fault?.type === "duplicated") new Alarm(this.#clock, this.#clock.now + fault.after, () => to.alive && to.received(job, handover));
+  }
+
+  #over({ to, job, handover }: Transfer): void {
+    this.#transfers.delete(job.id);
+    to.received(job, handover);
+  }
+
+  #lose(transfer: Transfer): void {
+    this.cancel(transfer.job);
+    transfer.to.kvLost(transfer.job);
+  }
+
+  #takeFault(): TransferFault | null {
+    while (this.#faults.length > 0) {
+      const next = this.#faults.shift();
+      if (next !== undefined && next.until > this.#clock.now) return next.fault;
+    }
+    return null;
+  }
+
+  #arm(): void {
+    const at = this.#model.wake();
+    if (at === null || at === this.#wake_at) return;
+    this.#wake_at = Math.max(at, this.#clock.now);
+    this.#clock.schedule(this.#wake_at, this);
+  }
+}
