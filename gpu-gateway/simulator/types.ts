@@ -6,7 +6,7 @@ import type { Micros } from "../../schema/core/time.ts";
 import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
 import type { MeteringRecord } from "../policy/metering/records.ts";
-import type { SchedulerConfig } from "../policy/scheduler.ts";
+import type { Scheduler, SchedulerConfig } from "../policy/scheduler.ts";
 import type { Call, CallOutcome, Role } from "../policy/vocabulary.ts";
 import type { KvObserver, WorldFaults } from "./faults/hooks.ts";
 
@@ -106,6 +106,8 @@ export type RunOptions = {
   /** As a function: made anew for each epoch (from 1), so that a gateway that starts again knows nothing of before. */
   readonly policies: SchedulerConfig | ((epoch: number) => SchedulerConfig);
   readonly clients: Clients;
+  /** Absent: policy's own. A test of checkers gives one that breaks its word. */
+  readonly scheduler?: (config: SchedulerConfig) => Scheduler;
   readonly seed: number;
   readonly observer?: Observer;
   /** Called once, at instant 0, when nodes, instances and gateway are there and no client has come yet. */

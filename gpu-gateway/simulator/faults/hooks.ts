@@ -34,8 +34,8 @@ export interface WorldFaults {
   hangInstance(instance: InstanceId, until: Micros): boolean;
   /** Nothing passes between gateway and node until then: new legs cannot connect; what streams is cut. The node itself goes on. */
   partition(node: NodeId, until: Micros): boolean;
-  /** Happens to the next P→D transfer that begins before `until`. */
-  nextTransfer(fault: TransferFault, until: Micros): boolean;
+  /** Happens to the next P→D transfer that begins before `until`; `fired` is called when it does. */
+  nextTransfer(fault: TransferFault, until: Micros, fired?: () => void): boolean;
   /**
    * A client's call arrives now, beside those that `Clients` gives: sessions over lossy links decide late. The same call id again
    * while the call lives is the same call sent again: the scheduler hears of it, and nothing else happens.
