@@ -3,6 +3,7 @@
  * the same events at the same instants, byte for byte (I9): nothing here draws lots; what is random comes with clients and policies.
  */
 import type { Micros } from "../../schema/core/time.ts";
+import { createScheduler } from "../policy/scheduler.ts";
 import { VirtualClock } from "./clock.ts";
 import { Driver } from "./driver.ts";
 import { Gateway } from "./gateway.ts";
@@ -51,7 +52,7 @@ export function runCluster(options: RunOptions): RunResult {
         observe: observer.event?.bind(observer) ?? null,
         ended: (entry, outcome) => driver.ended(entry, outcome),
       },
-      typeof policies === "function" ? policies(epoch) : policies,
+      (options.scheduler ?? createScheduler)(typeof policies === "function" ? policies(epoch) : policies),
     );
     gateway = started;
     machines.listener = (event) => started.fleet.onMachines(event);

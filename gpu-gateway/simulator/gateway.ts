@@ -8,7 +8,7 @@ import type { CallId, LegId } from "../../schema/core/ids.ts";
 import type { Micros } from "../../schema/core/time.ts";
 import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
-import { createScheduler, type Scheduler, type SchedulerConfig } from "../policy/scheduler.ts";
+import type { Scheduler } from "../policy/scheduler.ts";
 import type { Call, CallOutcome } from "../policy/vocabulary.ts";
 import { CallEntry, tagsOf } from "./call-entry.ts";
 import { Alarm, Tick, type VirtualClock } from "./clock.ts";
@@ -43,7 +43,7 @@ export class Gateway implements LegHost, FleetHost {
   readonly fleet: Fleet;
   running = true;
   readonly #parts: GatewayParts;
-  readonly #scheduler: Scheduler;
+  readonly #scheduler: Pick<Scheduler, "handle">;
   readonly #calls = new Map<CallId, CallEntry>();
   readonly #legs = new Map<LegId, Leg>();
   readonly #ticks: readonly Tick[];
@@ -53,12 +53,12 @@ export class Gateway implements LegHost, FleetHost {
   #handling = false;
   #wake: { readonly at: number; readonly alarm: Alarm } | null = null;
 
-  constructor(parts: GatewayParts, policies: SchedulerConfig) {
+  constructor(parts: GatewayParts, scheduler: Pick<Scheduler, "handle">) {
     this.#parts = parts;
     this.clock = parts.clock;
     this.machines = parts.machines;
     this.wire = parts.wire;
-    this.#scheduler = createScheduler(policies);
+    this.#scheduler = scheduler;
     this.fleet = new Fleet(this);
     this.#ticks = [
       new Tick(this.clock, PROGRESS_TICK_US, () => this.#reportProgress()),
