@@ -1,0 +1,92 @@
+/**
+ * I2: each accepted call ends exactly once, and its client is told. By the scheduler's effects, by the journal, and by what sessions stored:
+ * three records that are kept by different hands. Also what makes trying again harmless: no further attempt once a token was sent (D4),
+ * nothing for a call after its end, a call that is sent again while it lives changes nothing.
+ */
+import type { CallId, LegId, SessionId } from "../../../schema/core/ids.ts";
+import type { Micros } from "../../../schema/core/time.ts";
+import type { Effect } from "../../policy/effects.ts";
+import type { SchedulerEvent } from "../../policy/events.ts";
+import type { MeteringRecord } from "../../policy/metering/records.ts";
+import type { SessionFact } from "../sessions/facts.ts";
+import { Books } from "./checker.ts";
+
+type Known = { ended: boolean; tokens: number };
+
+export class CallsChecker extends Books {
+  readonly invariant = "I2";
+  /** Of the gateway that runs now. */
+  readonly #calls = new Map<CallId, Known>();
+  readonly #legs = new Map<LegId, CallId>();
+  /** In the journal: accepted and not ended. */
+  readonly #open = new Set<CallId>();
+  /** Sent by a session whose log has not its end. */
+  readonly #asked = new Map<CallId, SessionId>();
+
+  gatewayDied(): void {
+    this.#calls.clear();
+    this.#legs.clear();
+  }
+
+  event(event: SchedulerEvent, effects: readonly Effect[], now: Micros): void {
+    if (event.type === "call_arrived") this.#arrived(event.call.call_id, effects, now);
+    this.#tokens(event);
+    for (const effect of effects) this.#effect(effect, now);
+  }
+
+  journalled(record: MeteringRecord, now: Micros): void {
+    if (record.type === "call_accepted") {
+      this.check(!this.#open.has(record.call), now, () => `the journal accepts ${record.call} twice`);
+      this.#open.add(record.call);
+    } else if (record.type === "call_ended")
+      this.check(this.#open.delete(record.call), now, () => `the journal ends ${record.call}, which is not open there`);
+  }
+
+  session(fact: SessionFact, now: Micros): void {
+    if (fact.type === "sent") this.#asked.set(fact.call, fact.session);
+    if (fact.type !== "stored") return;
+    for (const event of fact.events)
+      if (event.type === "call_over")
+        this.check(this.#asked.delete(event.call), now, () => `${fact.session} was told the end of ${event.call} twice, or never asked`);
+  }
+
+  override end(now: Micros): void {
+    for (const [call, known] of this.#calls) this.check(known.ended, now, () => `call ${call} was accepted and never ended`);
+    for (const call of this.#open) this.check(false, now, () => `call ${call} never ended in the journal`);
+    for (const [call, session] of this.#asked) this.check(false, now, () => `${session} was never told how ${call} ended`);
+  }
+
+  #arrived(call: CallId, effects: readonly Effect[], now: Micros): void {
+    const rejected = effects.some((effect) => effect.type === "reject" && effect.call_id === call);
+    const known = this.#calls.get(call);
+    if (known !== undefined) {
+      // Unless it ends just now: what is due by this instant comes first.
+      const started = effects.some(
+        (effect) => effect.type === "start_leg" && effect.call_id === call && effect.attempt === 0 && effect.role !== "decode",
+      );
+      this.check(!rejected, now, () => `call ${call} was refused when it was sent again`);
+      this.check(!started || !known.ended, now, () => `call ${call} was started again when it was sent again`);
+    } else if (!rejected) this.#calls.set(call, { ended: false, tokens: 0 });
+  }
+
+  #tokens(event: SchedulerEvent): void {
+    let [leg, tokens] = ["" as LegId, 0];
+    if (event.type === "leg_first_token") [leg, tokens] = [event.leg_id, 1];
+    else if (event.type === "leg_progress") [leg, tokens] = [event.leg_id, event.tokens];
+    else if (event.type === "leg_failed") [leg, tokens] = [event.leg_id, event.tokens];
+    const call = this.#calls.get(this.#legs.get(leg) ?? ("" as CallId));
+    if (call !== undefined) call.tokens = Math.max(call.tokens, tokens);
+  }
+
+  #effect(effect: Effect, now: Micros): void {
+    if (effect.type === "start_leg" && effect.role !== "prefill") this.#legs.set(effect.leg_id, effect.call_id);
+    if (effect.type === "reject" || !("call_id" in effect)) return;
+    const call = this.#calls.get(effect.call_id);
+    this.check(call !== undefined, now, () => `${effect.type} for ${effect.call_id}, which was never accepted`);
+    if (call === undefined) return;
+    this.check(!call.ended, now, () => `${effect.type} for ${effect.call_id} after its end`);
+    if (effect.type === "end_call") call.ended = true;
+    if (effect.type === "start_leg" && effect.attempt > 0)
+      this.check(call.tokens === 0, now, () => `${effect.call_id} was tried again after ${call.tokens} tokens had been sent (D4)`);
+  }
+}
