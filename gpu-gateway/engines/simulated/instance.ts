@@ -6,11 +6,13 @@
  */
 import { EngineModel } from "../../engine-model/engine.ts";
 import type { EngineRequest, Sequence } from "../../engine-model/engine.ts";
-import { handoverUs, sleepUs, wakeUs } from "../../engine-model/profile.ts";
+import { sleepUs, wakeUs } from "../../engine-model/profile.ts";
 import type { KvPeer } from "./kv-channel.ts";
 import type { Faults } from "./faults.ts";
 import type { Options } from "./flags.ts";
 import type { RemoteKv } from "./request.ts";
+import { Transfers } from "./transfers.ts";
+import type { Party } from "./transfers.ts";
 
 const LAG_MS = 50;
 const STEPS_PER_TURN = 32; // then the event loop gets its turn
@@ -41,6 +43,7 @@ export class Instance {
   /** Called once when the engine core dies. */
   onDeath: () => void = () => {};
   readonly counters = { requests: 0, aborted: 0, kv_pulled: 0, kv_expired: 0, kv_failed: 0, prompt_tokens: 0, generation_tokens: 0 };
+  readonly #transfers: Transfers;
   #peer: KvPeer;
   #listeners = new Map<string, Listener>();
   #remotes = new Map<string, RemoteKv>();
@@ -59,6 +62,10 @@ export class Instance {
     this.options = options;
     this.faults = faults;
     this.#peer = peer;
+    this.#transfers = new Transfers(
+      () => this.now(),
+      (model_us) => this.realMs(model_us),
+    );
     this.model = new EngineModel(options.profile, options);
     this.#lease_timer = setInterval(() => this.expire(), Math.min(1_000, Math.max(5, options.kv_lease_ms / 20)));
     this.#heartbeat = setInterval(() => this.#beat(), Math.max(5, options.kv_lease_ms * HEARTBEAT_SHARE));
@@ -86,6 +93,7 @@ export class Instance {
   abort(id: string): void {
     if (!this.#listeners.delete(id)) return;
     this.counters.aborted++;
+    this.#transfers.cancel(id);
     if (!this.model.abort(id)) this.model.releaseHeld(id);
     this.#releaseRemote(id);
     this.#kick(); // its blocks may let another one in
@@ -98,12 +106,19 @@ export class Instance {
     return blocks;
   }
 
-  /** A decode instance asks for held blocks. Null: not here, not these, or the lease has ended. */
-  pull(request_id: string, block_ids: readonly number[]): boolean {
+  /** A decode instance asks for held blocks. False: not here, not these, or the lease has ended. They pass to `puller` from now on. */
+  pull(request_id: string, block_ids: readonly number[], puller: Party | null, bytes: number): boolean {
     this.expire();
     const held = this.model.blocksOf(request_id);
     if (held.length === 0 || held.some((id, index) => block_ids[index] !== id)) return false;
+    if (puller !== null) void this.#transfers.begin(request_id, this.#party(), puller, bytes);
     return this.model.lease(request_id, this.#leaseEnd(RENEWAL_SHARE));
+  }
+
+  /** The decode instance has all that came over its links; ours may be slower. */
+  async finish(request_id: string): Promise<void> {
+    await this.#transfers.over(request_id);
+    this.release(request_id);
   }
 
   renew(request_ids: readonly string[]): void {
@@ -112,6 +127,7 @@ export class Instance {
   }
 
   release(request_id: string): void {
+    this.#transfers.cancel(request_id);
     if (this.model.releaseHeld(request_id)) this.#kick();
   }
 
@@ -151,6 +167,7 @@ export class Instance {
   close(): void {
     clearInterval(this.#lease_timer);
     clearInterval(this.#heartbeat);
+    this.#transfers.close();
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 
@@ -214,12 +231,15 @@ export class Instance {
   }
 
   async #receive(pull: Sequence): Promise<void> {
-    const { pull_tokens } = pull;
+    const bytes = pull.pull_tokens * this.options.profile.kv_bytes_per_token;
     const remote = this.#remotes.get(pull.id);
     if (remote === undefined) return;
-    const outcome = await this.#peer.pull(remote);
+    const outcome = await this.#peer.pull(remote, this.#party(), bytes);
     if (outcome.type === "refused") return this.#lost(pull.id);
-    await this.#pass(handoverUs(this.options.profile, pull_tokens));
+    if (!this.#remotes.has(pull.id)) return; // aborted meanwhile
+    const passed = await this.#transfers.begin(pull.id, { engine_id: remote.engine_id, gpus: remote.gpus }, this.#party(), bytes);
+    if (passed === "refused") return this.#lost(pull.id);
+    if (passed === "cancelled") return;
     // Only an acknowledged end proves that the other side was there to be read from until the end.
     const done = await this.#peer.done(remote);
     if (done.type === "refused") return this.#lost(pull.id);
@@ -248,11 +268,16 @@ export class Instance {
     const remote = this.#remotes.get(id);
     if (remote === undefined) return;
     this.#remotes.delete(id);
-    void this.#peer.done(remote);
+    this.#transfers.cancel(id);
+    void this.#peer.drop(remote);
   }
 
   #beat(): void {
     for (const remote of this.#remotes.values()) void this.#peer.renew(remote);
+  }
+
+  #party(): Party {
+    return { engine_id: this.options.engine_id, gpus: this.options.profile.gpus };
   }
 
   #leaseEnd(share: number): number {
