@@ -19,15 +19,15 @@ export class Transfers implements Task {
   /** Under way, or held up by a fault. */
   readonly #transfers = new Map<string, Transfer>();
   /** Each meant for one transfer. Bounded by what the fault schedule asks for. */
-  readonly #faults: { readonly fault: TransferFault; readonly until: number }[] = [];
+  readonly #faults: { readonly fault: TransferFault; readonly until: number; readonly fired: (() => void) | null }[] = [];
   #wake_at = Number.POSITIVE_INFINITY;
 
   constructor(clock: VirtualClock) {
     this.#clock = clock;
   }
 
-  next(fault: TransferFault, until: number): void {
-    this.#faults.push({ fault, until });
+  next(fault: TransferFault, until: number, fired: (() => void) | null): void {
+    this.#faults.push({ fault, until, fired });
   }
 
   begin(to: VirtualEngine, job: Job, handover: VirtualHandover, bytes: number): void {
@@ -93,7 +93,9 @@ export class Transfers implements Task {
   #takeFault(): TransferFault | null {
     while (this.#faults.length > 0) {
       const next = this.#faults.shift();
-      if (next !== undefined && next.until > this.#clock.now) return next.fault;
+      if (next === undefined || next.until <= this.#clock.now) continue;
+      next.fired?.();
+      return next.fault;
     }
     return null;
   }

@@ -56,8 +56,8 @@ export function worldOf({ clock, machines, wire, transfers, driver, gateway, boo
       for (const group of alive()) if (group.node.node_id === node) group.engine.cut();
       return true;
     },
-    nextTransfer(fault, until) {
-      transfers.next(fault, until);
+    nextTransfer(fault, until, fired) {
+      transfers.next(fault, until, fired ?? null);
       return true;
     },
     submit: (sim) => driver.submit(sim),
