@@ -16,9 +16,9 @@ import { acquireCell } from "../schema/db/queries/cells/acquire-cell.ts";
 import { releaseCell } from "../schema/db/queries/cells/release-cell.ts";
 import { renewCell } from "../schema/db/queries/cells/renew-cell.ts";
 import { unavailableReason } from "../schema/db/unavailable.ts";
-import type { ResolvedConfig } from "./config.ts";
+import { policyParameters, type ResolvedConfig } from "./config.ts";
 import { createVllmEngine } from "./engines/vllm/engine.ts";
-import { baselinePolicies } from "./policy/defaults.ts";
+import { choosePolicies } from "./policy/catalogue.ts";
 import { createScheduler } from "./policy/scheduler.ts";
 import type { Provider, ProviderEvent } from "./ports/provider.ts";
 import { Fenced } from "./ports/provider.ts";
@@ -130,6 +130,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     observer: metrics,
     max_tokens_default: config.limits.max_tokens_default,
     cacheSalt: tenantSalts(config.cell_secret),
+    prompt_prefixes: config.policies.cache === "prefix-index",
     provisioned: (provision) => provisions.state(provision),
     log,
     fleet: {
@@ -223,10 +224,14 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
 }
 
 function policiesOf(config: ResolvedConfig, epoch: number) {
-  return baselinePolicies({
+  const { parameters, ...names } = config.policies;
+  const choice = choosePolicies(names, {
     scope: `${config.cell}/${epoch}`,
     targets: config.pools.map(({ model, role, groups }) => ({ model, role, groups })),
+    parameters: policyParameters(parameters),
   });
+  if (choice.type === "faults") throw new StartFault(`policies: ${choice.faults.join("; ")}`);
+  return choice.config;
 }
 
 async function acquire(config: ResolvedConfig, sql: postgres.Sql, owner: string): Promise<{ readonly epoch: number }> {

@@ -51,6 +51,8 @@ export type RuntimeOptions = {
   readonly cacheSalt: (tenant: string) => string;
   /** When the client names no limit. */
   readonly max_tokens_default: number;
+  /** Whether policy is told what prompts begin with (IntakeOptions). */
+  readonly prompt_prefixes?: boolean;
   readonly provisioned: (provision: Provision) => void;
   readonly log: (line: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
