@@ -41,13 +41,13 @@ const tokensOf = (steps: readonly Seen[]) => steps.flatMap((step) => step.tokens
 
 describe("step times", () => {
   test("the dense part goes through the published points, plus 3 ms of host", () => {
-    const at = (tokens: number) => stepUs(A100, { tokens, prefill_pairs: 0, decode_context: 0 });
+    const at = (tokens: number) => stepUs(A100, { tokens, prefill_pairs: 0, decode_context: 0, prefill_tokens: tokens, decodes: 0 });
     expect(at(1)).toBe(9_696 + 3_000);
     expect(at(512)).toBe(34_640 + 3_000);
     expect(at(4_096)).toBe(273_568 + 3_000);
   });
   test("decode is linear in its context: 131,072 B a token at 0.75 of 2.039 TB/s", () => {
-    const at = (decode_context: number) => stepUs(A100, { tokens: 8, prefill_pairs: 0, decode_context });
+    const at = (decode_context: number) => stepUs(A100, { tokens: 8, prefill_pairs: 0, decode_context, prefill_tokens: 0, decodes: 8 });
     expect(at(80_000) - at(0)).toBeCloseTo((80_000 * 131_072) / (0.75 * 2.039e6), -1);
   });
   test("chunks of a prompt attend to as many pairs as the whole", () => {
