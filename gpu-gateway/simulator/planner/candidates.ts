@@ -23,14 +23,22 @@ export type Refused = { readonly name: string; readonly why: string };
 /** Splits of one pair of shapes; of more, so many evenly spread ones are tried, the outermost among them. */
 const SPLITS_MAX = 32;
 
+type Sound = (shape: Shape, engine: EngineSettings) => boolean;
 type Part = { readonly role: Role; readonly shape: Shape; readonly instances: number; readonly engine: EngineSettings };
 
 export function candidatesOf(file: ClusterFile, nodes: number): { candidates: readonly Candidate[]; refused: readonly Refused[] } {
   const refused = new Map<string, string>();
-  const sound = (shape: Shape): boolean => {
+  const context = contextOf(file);
+  const sound = (shape: Shape, engine: EngineSettings): boolean => {
     const outcome = profileOf({ model: file.model, ...shape, all_reduce: file.all_reduce, gpus_per_node: file.gpus_per_node });
-    if (outcome.type === "fault") refused.set(shapeName(shape), outcome.fault);
-    return outcome.type === "profile";
+    const refuse = (why: string): boolean => {
+      refused.set(shapeName(shape), why);
+      return false;
+    };
+    if (outcome.type === "fault") return refuse(outcome.fault);
+    const kv_tokens = engine.kv_tokens ?? outcome.profile.kv_tokens;
+    if (kv_tokens < context) return refuse(`KV for ${kv_tokens} tokens is less than one context of ${context}`);
+    return true;
   };
   const layouts = (file.pools === undefined ? searched(file, nodes, sound) : [named(file, sound)]).filter((parts) => parts.length > 0);
   const candidates = layouts
@@ -39,37 +47,42 @@ export function candidatesOf(file: ClusterFile, nodes: number): { candidates: re
   return { candidates, refused: [...refused].map(([name, why]) => ({ name, why })) };
 }
 
-function named(file: ClusterFile, sound: (shape: Shape) => boolean): readonly Part[] {
-  const pools = file.pools ?? [];
-  if (!pools.map(sound).every(Boolean)) return [];
-  return pools.map(({ role, instances, tp, pp, engine }) => ({
+function named(file: ClusterFile, sound: Sound): readonly Part[] {
+  const parts = (file.pools ?? []).map(({ role, instances, tp, pp, engine }): Part => ({
     role,
     instances,
     shape: { tp, pp },
     engine: engineOf(file.engine, engine),
   }));
+  return parts.map(({ shape, engine }) => sound(shape, engine)).every(Boolean) ? parts : [];
 }
 
-function searched(file: ClusterFile, nodes: number, sound: (shape: Shape) => boolean): readonly Part[][] {
+function searched(file: ClusterFile, nodes: number, sound: Sound): readonly Part[][] {
   const { search } = file;
   if (search === undefined) return [];
   const gpus = nodes * file.gpus_per_node;
   const layouts: Part[][] = [];
-  for (const shape of search.colocated.filter(sound)) {
+  const engines = {
+    both: engineOf(file.engine, search.engine.colocated),
+    prefill: engineOf(file.engine, search.engine.prefill),
+    decode: engineOf(file.engine, search.engine.decode),
+  };
+  for (const shape of search.colocated.filter((each) => sound(each, engines.both))) {
     const most = Math.floor(gpus / gpusOf(shape));
     for (let instances = search.partial ? 1 : most; instances <= most && instances > 0; instances++)
-      layouts.push([{ role: "both", shape, instances, engine: engineOf(file.engine, search.engine.colocated) }]);
+      layouts.push([{ role: "both", shape, instances, engine: engines.both }]);
   }
   const by_node = (search.split_by ?? (nodes >= 3 ? "node" : "instance")) === "node";
-  for (const prefill of search.prefill.filter(sound)) {
-    for (const decode of search.decode.filter(sound)) {
+  const decodes = search.decode.filter((each) => sound(each, engines.decode));
+  for (const prefill of search.prefill.filter((each) => sound(each, engines.prefill))) {
+    for (const decode of decodes) {
       const splits = by_node
         ? splitsByNode(nodes, file.gpus_per_node, prefill, decode)
         : splitsByInstance(gpus, prefill, decode, search.partial);
       for (const [p, d] of spread(splits)) {
         layouts.push([
-          { role: "prefill", shape: prefill, instances: p, engine: engineOf(file.engine, search.engine.prefill) },
-          { role: "decode", shape: decode, instances: d, engine: engineOf(file.engine, search.engine.decode) },
+          { role: "prefill", shape: prefill, instances: p, engine: engines.prefill },
+          { role: "decode", shape: decode, instances: d, engine: engines.decode },
         ]);
       }
     }
@@ -106,7 +119,7 @@ function spread(splits: readonly Split[]): readonly Split[] {
 }
 
 function candidate(file: ClusterFile, nodes: number, parts: readonly Part[], policies: PolicySet): Candidate {
-  const context_tokens = Math.min(file.context_tokens ?? Number.MAX_SAFE_INTEGER, MODELS[file.model]?.context_tokens ?? 0);
+  const context_tokens = contextOf(file);
   const layout = parts.map(({ role, shape, instances }) => `${ROLE_LETTER[role]}${instances}×${shapeName(shape)}`).join(" ");
   return {
     name: `${layout} · ${nameOf(policies)}`,
@@ -138,6 +151,8 @@ function candidate(file: ClusterFile, nodes: number, parts: readonly Part[], pol
   };
 }
 
+/** The file may say more than the model was published with: weights of the same shape exist for longer contexts. */
+const contextOf = (file: ClusterFile): number => file.context_tokens ?? MODELS[file.model]?.context_tokens ?? 0;
 const ROLE_LETTER = { prefill: "P", decode: "D", both: "C" } as const;
 const gpusOf = (shape: Shape): number => shape.tp * shape.pp;
 const shapeName = ({ tp, pp }: Shape): string => `tp${tp}${pp > 1 ? `pp${pp}` : ""}`;

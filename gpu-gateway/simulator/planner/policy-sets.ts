@@ -24,6 +24,8 @@ export const policySet = z.strictObject({
 });
 export type PolicySet = z.infer<typeof policySet>;
 
+export const POLICY_KEYS: readonly string[] = Object.keys(policySet.shape);
+
 export const BASELINE: PolicySet = { name: "baseline" };
 
 export function nameOf(set: PolicySet): string {

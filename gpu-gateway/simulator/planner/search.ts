@@ -17,12 +17,15 @@ export type RateSearch = {
 export const MULTIPLE_MIN = 1 / 1_024;
 export const MULTIPLE_MAX = 1_024;
 
+/** Whatever the tolerance, a search ends here. */
+const PROBES_MAX = 64;
+
 /** From `start`: outwards by doubling until one holds and one fails, then halving in between (on a logarithmic scale). */
 export function highestLoad(probe: Probe, start: number, search: RateSearch): Limit {
   let holds: number | null = null;
   let fails: number | null = null;
   let multiple = Math.min(MULTIPLE_MAX, Math.max(MULTIPLE_MIN, start));
-  while (!search.stopped()) {
+  for (let n = 0; n < PROBES_MAX && !search.stopped(); n++) {
     const held = probe(multiple);
     if (search.stopped()) break; // what was interrupted says nothing
     if (held) holds = multiple;

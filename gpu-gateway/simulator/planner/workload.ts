@@ -16,6 +16,8 @@ export interface Workload {
   calls(multiple: number): number;
   /** Multiples that mean the same load give the same number. */
   level(multiple: number): number;
+  /** Calls that do not fit into so many tokens, at multiple 1: their prompts are cut. */
+  longerThan(context_tokens: number): number;
   clients(multiple: number, shape: CallShape): Clients;
 }
 
@@ -36,6 +38,14 @@ export function openWorkload(name: string, trace: OpenTrace, rate: number): Work
     output_tokens_mean: output / trace.calls,
     calls: () => trace.calls,
     level: (multiple) => multiple,
+    longerThan(context_tokens) {
+      let longer = 0;
+      for (let nth = 0; nth < trace.calls; nth++) {
+        const call = trace.call(nth);
+        if (call.prompt_tokens + call.output_tokens > context_tokens) longer++;
+      }
+      return longer;
+    },
     clients: (multiple, shape) => openLoop(trace, multiple * rate, shape),
   };
 }
@@ -51,11 +61,8 @@ export type ClosedOptions = {
 /** Each session once, or one for each user if there are more users: then some begin again, with prompts of their own. */
 export function closedWorkload(name: string, source: SessionSource, options: ClosedOptions): Workload {
   const sizes = Array.from({ length: source.count }, (_, nth) => sizeOf(source, nth));
-  const total = sizes.reduce((sum, size) => ({
-    calls: sum.calls + size.calls,
-    prompt: sum.prompt + size.prompt,
-    output: sum.output + size.output,
-  }));
+  const sum = (of: (size: Size) => number): number => sizes.reduce((total, size) => total + of(size), 0);
+  const total = { calls: sum((size) => size.calls), prompt: sum((size) => size.prompt), output: sum((size) => size.output) };
   const users = (multiple: number): number => Math.max(1, Math.round(options.users * multiple));
   const sessions = (multiple: number): number => Math.max(source.count, users(multiple));
   return {
@@ -71,24 +78,28 @@ export function closedWorkload(name: string, source: SessionSource, options: Clo
       return Math.min(calls, options.calls_max ?? calls);
     },
     level: users,
+    longerThan: (context_tokens) =>
+      sizes.reduce((longer, size) => longer + size.lengths.filter((tokens) => tokens > context_tokens).length, 0),
     clients: (multiple, shape) =>
       closedLoop(source, { ...options, users: users(multiple), sessions: sessions(multiple), calls_max: options.calls_max }, shape),
   };
 }
 
-type Size = { readonly calls: number; readonly prompt: number; readonly output: number };
+type Size = { readonly calls: number; readonly prompt: number; readonly output: number; readonly lengths: readonly number[] };
 
 function sizeOf(source: SessionSource, nth: number): Size {
   let [calls, prompt, output] = [0, 0, 0];
+  const lengths: number[] = [];
   const scripts = [source.session(nth).script];
   for (let script = scripts.pop(); script !== undefined; script = scripts.pop()) {
     for (const step of script) {
       scripts.push(...step.forks);
       if (step.call === null) continue;
       calls++;
+      lengths.push(step.call.prompt_tokens + step.call.output_tokens);
       prompt += step.call.prompt_tokens;
       output += step.call.output_tokens;
     }
   }
-  return { calls, prompt, output };
+  return { calls, prompt, output, lengths };
 }
