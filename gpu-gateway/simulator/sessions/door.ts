@@ -129,18 +129,19 @@ export class GatewayDoor implements LinkDoor {
 
   #call(link: SimLink, frame: CallFrame): void {
     const call_id = asId<"call">(frame.call);
-    const known = this.#calls.find(call_id);
-    if (known === undefined && frame.from > 0)
+    let call = this.#calls.find(call_id);
+    if (call === undefined && frame.from > 0)
       return refuse(link, frame, failure("gateway_lost", "the gateway does not know this call any more"));
-    if (known === undefined) {
+    if (call === undefined) {
       const sim = this.#parts.callOf(frame);
       const why = this.#parts.hold(sim);
       if (why !== null) return refuse(link, frame, why);
-      this.#calls.add(entryOf(sim, frame));
+      const entry = entryOf(sim, frame);
+      call = entry;
+      this.#calls.add(entry);
+      // One that is refused at the door is forgotten before this returns; who asked is told all the same.
       this.#parts.submit(sim);
     }
-    const call = this.#calls.find(call_id);
-    if (call === undefined) return;
     if (!call.output.has(frame.from)) return refuse(link, frame, failure("gateway_lost", `frames after ${frame.from} are not kept`));
     const before = link.readers.get(call_id);
     if (before !== undefined) call.output.detach(before);

@@ -75,8 +75,8 @@ export class EdgeSession implements LinkEdge {
   get over(): boolean {
     return this.#durable.phase === "over" && (this.#client === null || this.#client.has_all(this.#log.length));
   }
-  get last_seq(): number {
-    return this.#log.length;
+  get linked(): boolean {
+    return this.#link !== null;
   }
   /** For the words of a liveness failure. */
   get standing(): string {
@@ -126,8 +126,8 @@ export class EdgeSession implements LinkEdge {
     if (link !== this.#link || this.#durable.phase !== "calling" || step === undefined) return;
     if (frame.type !== "token" && frame.type !== "done" && frame.type !== "refused") return;
     if (frame.call !== step.call) return this.#breach(`a frame of call ${frame.call} on the link of ${step.call}`);
-    // Asked for twice on one link, by a client that sends its call again.
-    if (frame.n <= this.#arrived) return;
+    // Asked for twice on one link, by a client that sends its call again: told before, or told of another ending.
+    if (frame.n <= this.#arrived || this.#waiting.at(-1)?.type === "call_over") return;
     if (frame.n > this.#arrived + 1) return this.#breach(`frame ${frame.n} of ${frame.call} came after frame ${this.#arrived}`);
     this.#arrived = frame.n;
     if (this.#parts.cursor_before_store === true) this.#durable.cursor = frame.n;

@@ -54,6 +54,7 @@ export class SimMeter {
   #shipments = 0;
   #outage: { readonly until: Micros; readonly stored: boolean } | null = null;
   readonly #provisions = new Map<string, NodeId>();
+  #released_at: Nanos | null = null;
 
   constructor(parts: MeterParts) {
     this.#parts = parts;
@@ -113,17 +114,29 @@ export class SimMeter {
     else this.#ship();
   }
 
-  /** The end: every node is given back, now, and the last row goes. False: the ledger is still out. */
+  /**
+   * The end: every node is given back, and the last row goes. Called again until it answers true: where the wall clock was set back, the line is
+   * behind the nodes' clocks, and what they say of their release is awaited; and the ledger may be out.
+   */
   settle(): boolean {
     if (this.#line === null) return false;
-    for (const [provision_id, node] of this.#provisions)
-      this.#write({ type: "node_released", t: this.#line.now(), node, at: nanos(this.#true_now()), provision_id });
-    this.#provisions.clear();
+    if (this.#released_at === null) {
+      this.#released_at = nanos(this.#true_now());
+      for (const [provision_id, node] of this.#provisions)
+        this.#write({ type: "node_released", t: this.#line.now(), node, at: this.#released_at, provision_id });
+      this.#provisions.clear();
+    }
+    if (this.#line.now() < this.#released_at) return false;
     this.#cut();
     this.#durable = this.#journal.length;
     this.#harden();
     this.#ship();
     return this.shipped_all;
+  }
+
+  /** How long each node was ours, by its own clock. */
+  get provisioned_ns(): bigint {
+    return (this.#released_at ?? this.#true_now()) - ANCHOR_NS;
   }
 
   /** Anyone who has the journal gets the same rows (D5): all of it, from the beginning. */
@@ -153,6 +166,9 @@ export class SimMeter {
       const tokens = { prompt: 0, cached: 0, completion: 0 };
       this.#write({ type: "call_ended", t: line.now(), call, outcome: "failed", code, tokens });
     }
+    // A gateway takes no call before this is on disk.
+    this.#durable = this.#journal.length;
+    this.#harden();
   }
 
   #openCalls(): Set<CallId> {

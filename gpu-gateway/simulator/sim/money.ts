@@ -93,9 +93,9 @@ export class SimMoney {
     this.#post({ kind: "post", transfer: `post_${held.id}`, resolves: held.id, amount: nanoMoney(amount), reason: record.call });
   }
 
-  /** Holds of a gateway that died: those that its journal does not know. */
-  releaseAllBut(known: ReadonlySet<CallId>): void {
-    for (const call of [...this.#held.keys()]) if (!known.has(call)) this.release(call);
+  /** A gateway starts: nothing that an earlier one held for goes on. */
+  releaseAll(): void {
+    for (const call of [...this.#held.keys()]) this.release(call);
   }
 
   #post(transfer: Transfer): TransferOutcome {

@@ -230,6 +230,7 @@ class ScenarioRun {
 
   #targets(world: World): FaultTargets {
     const nth = <T>(list: readonly T[], which: number): T | undefined => list[which % Math.max(1, list.length)];
+    const { sessions } = this.#clients;
     return {
       gatewayRestart: (down) => {
         if (!this.#door.alive) return false;
@@ -246,13 +247,23 @@ class ScenarioRun {
         this.#meter.ledgerOut(until, stored);
         return true;
       },
-      linkCut: (which) => nth(this.#clients.sessions, which)?.cutLink() ?? false,
-      sessionEvicted: (which) => nth(this.#clients.sessions, which)?.evict() ?? false,
+      linkCut: (which) =>
+        nth(
+          sessions.filter(({ linked }) => linked),
+          which,
+        )?.cutLink() ?? false,
+      sessionEvicted: (which) =>
+        nth(
+          sessions.filter(({ over }) => !over),
+          which,
+        )?.evict() ?? false,
       clientCut: (which) => nth(this.#clients.clients, which)?.cut() ?? false,
     };
   }
 
   #gatewayStarts(epoch: number): void {
+    // What an earlier one had accepted was ended with its journal; what it had not journalled was never taken.
+    this.#money.releaseAll();
     this.#told.gatewayStarted(epoch, this.#now);
     this.#door.started();
   }
@@ -268,7 +279,7 @@ class ScenarioRun {
 
   #lookForTheEnd(): void {
     const { heals_at, liveness } = this.#scenario;
-    const left = this.#whatIsLeft();
+    const left = this.#whatIsLeft() ?? (this.#meter.settle() ? null : "not every row is in the ledger");
     if (left === null) return this.#end();
     if (this.#now <= heals_at + liveness) return;
     this.#finish({ type: "liveness", at: this.#now, words: left, events: this.#events });
@@ -292,9 +303,8 @@ class ScenarioRun {
   }
 
   #end(): void {
-    if (!this.#meter.settle()) return;
     const { cluster } = this.#scenario;
-    for (let node = 0; node < cluster.nodes; node++) this.#told.provisioned(cluster.gpus_per_node, BigInt(this.#now) * 1_000n);
+    for (let node = 0; node < cluster.nodes; node++) this.#told.provisioned(cluster.gpus_per_node, this.#meter.provisioned_ns);
     this.#told.refolded(this.#meter.refold(), this.#now);
     for (const checker of this.#checkers) checker.end(this.#now);
     this.#judge();
