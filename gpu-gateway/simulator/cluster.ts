@@ -25,8 +25,8 @@ export function runCluster(options: RunOptions): RunResult {
   const records = new Records(observer.record?.bind(observer) ?? null, () => clock.now);
   const transfers = new Transfers(clock);
   const kv = observer.kvRead === undefined ? null : observer;
-  const machines = new Machines({ clock, transfers, link_delay: cluster.link_delay, kv }, cluster);
   const wire = new Wire(clock, cluster.link_delay);
+  const machines = new Machines({ clock, transfers, link_delay: cluster.link_delay, kv }, wire, cluster);
   let gateway: Gateway | null = null;
   let epoch = 0;
   const driver = new Driver(clock, clients, cluster.link_delay, observer, () => gateway);
@@ -37,7 +37,13 @@ export function runCluster(options: RunOptions): RunResult {
     const { policies } = options;
     records.record({ type: "boot", cell: CELL, epoch, boot_id: `boot-${epoch}` });
     for (const call of records.open())
-      records.record({ type: "call_ended", call, outcome: "failed", code: "gateway_lost", tokens: { prompt: 0, cached: 0, completion: 0 } });
+      records.record({
+        type: "call_ended",
+        call,
+        outcome: "failed",
+        code: "gateway_lost",
+        tokens: { prompt: 0, cached: 0, completion: 0 },
+      });
     for (const { node_id, gpus } of machines.nodes) {
       const provision_id = `provision-${node_id}`;
       records.record({ type: "node_provisioned", node: node_id, gpus: gpus.length, at: records.at(0), provision_id });
@@ -87,7 +93,7 @@ export function runCluster(options: RunOptions): RunResult {
 
 function passTime({ until, stop, observer }: RunOptions, clock: VirtualClock, driver: Driver): RunResult["ended_because"] {
   const end = until ?? Number.POSITIVE_INFINITY;
-  for (let second = 0; !driver.done; ) {
+  for (let second = 0; !driver.done;) {
     const next = clock.nextAt();
     while (second <= next && second <= end) {
       observer?.clock?.(second as Micros);
@@ -100,7 +106,16 @@ function passTime({ until, stop, observer }: RunOptions, clock: VirtualClock, dr
   return "clients_done";
 }
 
-function instanceTimes({ instance_id, pool, profile, steps, busy_us, prefill_tokens, decode_tokens, model }: Machines["engines"][number]): InstanceTimes {
+function instanceTimes({
+  instance_id,
+  pool,
+  profile,
+  steps,
+  busy_us,
+  prefill_tokens,
+  decode_tokens,
+  model,
+}: Machines["engines"][number]): InstanceTimes {
   return {
     instance: instance_id,
     role: pool.role,

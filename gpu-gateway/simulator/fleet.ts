@@ -11,14 +11,10 @@ import type { SchedulerEvent } from "../policy/events.ts";
 import type { Capabilities, Instance, InstanceState } from "../policy/vocabulary.ts";
 import { Alarm, type VirtualClock } from "./clock.ts";
 import type { Leg } from "./leg.ts";
+import { HEALTH_FAILURES_MAX, PROBE_PERIOD_MS, STOP_DRAIN_MS_MAX } from "./limits.ts";
 import type { Machines, VirtualGroup } from "./machines.ts";
 import type { Recordable } from "./records.ts";
 import type { EngineLoad, Wire } from "./wire.ts";
-
-/** runtime/limits.ts: PROBE_PERIOD_MS, HEALTH_FAILURES_MAX, STOP_DRAIN_MS_MAX. */
-const PROBE_PERIOD_US = 200_000;
-const HEALTH_FAILURES_MAX = 3;
-const STOP_DRAIN_US_MAX = 30_000_000;
 
 export type FleetMember = { readonly group: VirtualGroup; readonly instance: Instance; state: InstanceState; readonly legs: Set<Leg> };
 type FleetGroup = {
@@ -82,7 +78,7 @@ export class Fleet {
     group.phase = "stopping";
     this.#setState(group.member, "draining");
     const { clock } = this.#host;
-    this.#drain(group, clock.now + (drain ? STOP_DRAIN_US_MAX : 0));
+    this.#drain(group, clock.now + (drain ? STOP_DRAIN_MS_MAX * 1_000 : 0));
   }
 
   onMachines(event: { readonly type: "group_lost" | "group_stopped"; readonly group_id: GroupId }): void {
@@ -135,7 +131,7 @@ export class Fleet {
     const { clock } = this.#host;
     const { instance, group: machine } = group.member;
     if (!this.#stands(group) || group.phase !== "loading") return;
-    if (machine.ready_at > clock.now) return void new Alarm(clock, clock.now + PROBE_PERIOD_US, () => this.#probe(group));
+    if (machine.ready_at > clock.now) return void new Alarm(clock, clock.now + PROBE_PERIOD_MS * 1_000, () => this.#probe(group));
     group.phase = "ready";
     this.#host.dispatch({ type: "group_launched", group_id: instance.group_id, instances: [instance] });
     this.#setState(group.member, "ready");
@@ -145,7 +141,7 @@ export class Fleet {
     const { clock, machines } = this.#host;
     if (!this.#stands(group)) return;
     if (clock.now < until && group.member.legs.size > 0)
-      return void new Alarm(clock, clock.now + PROBE_PERIOD_US, () => this.#drain(group, until));
+      return void new Alarm(clock, clock.now + PROBE_PERIOD_MS * 1_000, () => this.#drain(group, until));
     machines.stop(group.member.instance.group_id);
   }
 

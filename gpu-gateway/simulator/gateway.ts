@@ -13,17 +13,13 @@ import type { Call, CallOutcome } from "../policy/vocabulary.ts";
 import { CallEntry, tagsOf } from "./call-entry.ts";
 import { Alarm, Tick, type VirtualClock } from "./clock.ts";
 import { Fleet, type FleetHost } from "./fleet.ts";
+import { CALLS_IN_FLIGHT_MAX, PROGRESS_TICK_MS, SAMPLE_PERIOD_MS } from "./limits.ts";
 import { Leg, type LegHost, type StartLeg } from "./leg.ts";
 import type { Machines } from "./machines.ts";
 import { METER_TICK_US, type Recordable, type Records } from "./records.ts";
 import type { Tally } from "./tally.ts";
 import type { Arrival } from "./types.ts";
 import type { Wire } from "./wire.ts";
-
-/** runtime/limits.ts: CALLS_IN_FLIGHT_MAX, PROGRESS_TICK_MS, SAMPLE_PERIOD_MS. */
-const CALLS_IN_FLIGHT_MAX = 16_384;
-const PROGRESS_TICK_US = 50_000;
-const SAMPLE_PERIOD_US = 1_000_000;
 
 export type GatewayParts = {
   readonly clock: VirtualClock;
@@ -61,8 +57,8 @@ export class Gateway implements LegHost, FleetHost {
     this.#scheduler = scheduler;
     this.fleet = new Fleet(this);
     this.#ticks = [
-      new Tick(this.clock, PROGRESS_TICK_US, () => this.#reportProgress()),
-      new Tick(this.clock, SAMPLE_PERIOD_US, () => this.fleet.sample()),
+      new Tick(this.clock, PROGRESS_TICK_MS * 1_000, () => this.#reportProgress()),
+      new Tick(this.clock, SAMPLE_PERIOD_MS * 1_000, () => this.fleet.sample()),
       ...(parts.records.wanted ? [new Tick(this.clock, METER_TICK_US, () => parts.records.tick())] : []),
     ];
   }
@@ -83,7 +79,8 @@ export class Gateway implements LegHost, FleetHost {
     const now = this.clock.now as Micros;
     const deadline = (call.deadline + (now - call.arrived)) as Micros;
     const entry = new CallEntry(sim, now === call.arrived ? call : { ...call, arrived: now, deadline }, at);
-    if (this.#calls.has(call.call_id)) throw new RangeError(`call ${call.call_id} was sent while it was in flight: clients name each call once`);
+    if (this.#calls.has(call.call_id))
+      throw new RangeError(`call ${call.call_id} was sent while it was in flight: clients name each call once`);
     if (this.#calls.size >= CALLS_IN_FLIGHT_MAX) return this.#refused(entry, failure("queue_full"));
     this.#calls.set(call.call_id, entry);
     this.dispatch({ type: "call_arrived", call: entry.call });

@@ -10,6 +10,7 @@ import type { Role } from "../policy/vocabulary.ts";
 import { Alarm } from "./clock.ts";
 import type { ClusterSpec, PoolSpec } from "./types.ts";
 import { VirtualEngine, type EngineWorld } from "./virtual-engine.ts";
+import type { Wire } from "./wire.ts";
 
 /** How soon a node agent's report of a dead process is with the gateway. */
 const DEATH_NOTICED_US = 250_000;
@@ -36,11 +37,13 @@ export class Machines {
   readonly engines: VirtualEngine[] = [];
   listener: MachinesListener | null = null;
   readonly #world: EngineWorld;
+  readonly #wire: Wire;
   readonly #kinds: readonly Kind[];
   readonly #named = new Map<Role, number>();
 
-  constructor(world: EngineWorld, cluster: ClusterSpec) {
+  constructor(world: EngineWorld, wire: Wire, cluster: ClusterSpec) {
     this.#world = world;
+    this.#wire = wire;
     this.#kinds = cluster.pools.map((pool) => kindOf(pool, cluster));
     this.nodes = nodesOf(cluster);
     for (const kind of this.#kinds)
@@ -57,8 +60,12 @@ export class Machines {
     return this.#place(group_id, kind, this.#world.clock.now + loadUs(kind.profile));
   }
 
+  /** As soon as its node can be reached. */
   stop(group_id: GroupId): void {
-    this.#end(group_id, "group_stopped", this.#world.link_delay);
+    const group = this.groups.get(group_id);
+    if (group === undefined) return;
+    const reached = this.#wire.reachedAt(group.node.node_id);
+    new Alarm(this.#world.clock, reached, () => this.#end(group_id, "group_stopped", this.#world.link_delay));
   }
 
   /** False: it is not there, or dead already. */
@@ -74,7 +81,7 @@ export class Machines {
     if (group === undefined) return;
     const { clock } = this.#world;
     if (group.engine.alive) group.engine.kill();
-    new Alarm(clock, clock.now + notice_us, () => {
+    new Alarm(clock, Math.max(clock.now, this.#wire.reachedAt(group.node.node_id)) + notice_us, () => {
       if (!this.groups.delete(group_id)) return;
       for (const index of group.gpu_indices) group.node.taken.delete(index);
       this.listener?.({ type, group_id });

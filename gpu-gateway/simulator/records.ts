@@ -5,15 +5,16 @@
 import { asId, type CallId } from "../../schema/core/ids.ts";
 import { minuteOf, type Nanos, nanos } from "../../schema/core/time.ts";
 import type { MeteringRecord } from "../policy/metering/records.ts";
+import { ALIVE_MS, USAGE_CUT_MS } from "./limits.ts";
 
 export const CELL = asId<"cell">("cell_virtual");
 /** Virtual time 0. */
 export const ANCHOR_NS = 1_795_000_000_000_000_000n;
 
-/** runtime/meter.ts: USAGE_CUT_MS, ALIVE_MS and its tick. */
-const USAGE_CUT_NS = 5_000_000_000n;
-const ALIVE_NS = 250_000_000n;
-export const METER_TICK_US = 250_000;
+const USAGE_CUT_NS = BigInt(USAGE_CUT_MS) * 1_000_000n;
+/** The meter looks at its clock so often; a silence as long is broken. */
+export const METER_TICK_US = (ALIVE_MS / 2) * 1_000;
+const ALIVE_NS = BigInt(METER_TICK_US) * 1_000n;
 
 type WithoutT<R> = R extends unknown ? Omit<R, "t"> : never;
 export type Recordable = WithoutT<MeteringRecord>;

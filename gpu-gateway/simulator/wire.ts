@@ -26,6 +26,11 @@ export class Wire {
     this.#partitioned.set(node, Math.max(until, this.#partitioned.get(node) ?? 0));
   }
 
+  /** Now, unless it is partitioned. */
+  reachedAt(node: NodeId): number {
+    return Math.max(this.#clock.now, this.#partitioned.get(node) ?? 0);
+  }
+
   connect(engine: VirtualEngine, job: Job, unreachable: () => void): void {
     const fail = (after: number) => void new Alarm(this.#clock, this.#clock.now + after, () => job.open && unreachable());
     this.#after(this.#delay, () => {
@@ -53,7 +58,7 @@ export class Wire {
   }
 
   #reaches(engine: VirtualEngine): boolean {
-    return (this.#partitioned.get(engine.node_id) ?? 0) <= this.#clock.now;
+    return this.reachedAt(engine.node_id) === this.#clock.now;
   }
 
   #after(delay: number, act: () => void): void {
