@@ -221,7 +221,7 @@ class PolicyScheduler implements Scheduler {
           this.#calls.shed(head, placement.failure);
           break;
         case "whole":
-          this.#calls.startWhole(head, placement.entry, placement.fetch, now);
+          this.#calls.startWhole(head, placement.entry, placement.fetched, now);
           break;
         case "two":
           this.#calls.startTwo(head, placement, now);

@@ -22,7 +22,7 @@ export type ChoosingOptions = {
   readonly kv_lease_margin: Micros;
 };
 
-export type FirstChoice = { readonly view: InstanceView; readonly fetch: PrefixFetch | null };
+export type FirstChoice = { readonly view: InstanceView; readonly fetched: PrefixFetch | null };
 
 export interface Chooser {
   /** Which of these computes the prompt? `all` are the model's instances, with room or without. Never asked with none. */
@@ -52,8 +52,8 @@ export function choosing(options: ChoosingOptions, chooser: Chooser): Routing {
         return view.instance.role === "prefill" && paired.includes(view) && decodes.some(like(view)) && takes(view, call, "prefill");
       });
       if (firsts.length === 0) return waitOrImpossible(call, all, kv_lease_margin);
-      const { view, fetch } = chooser.first(call, firsts, all, now);
-      const fetch_prefix = fetch === null ? {} : { fetch_prefix: fetch };
+      const { view, fetched } = chooser.first(call, firsts, all, now);
+      const fetch_prefix = fetched === null ? {} : { fetch_prefix: fetched };
       const chosen = view.instance.instance_id;
       if (serves(view)) return { type: "one_leg", instance: chosen, ...fetch_prefix };
       const decode = chooser.decode(call, decodes.filter(like(view)), view);

@@ -46,7 +46,7 @@ export function conductor(options: ConductorOptions): Conductor {
       const holders = holdersOf(call, all, options);
       const plans = new Map(among.map((view) => [view, planOf(view, call, holders, options, now)]));
       const view = least(among, (one) => plans.get(one)?.time ?? Number.POSITIVE_INFINITY);
-      return { view, fetch: plans.get(view)?.fetch ?? null };
+      return { view, fetched: plans.get(view)?.fetched ?? null };
     },
     decode(call, among, { instance: { node_id } }) {
       const quickest = decodeTime(call)(least(among, decodeTime(call)));
@@ -83,7 +83,7 @@ export function conductor(options: ConductorOptions): Conductor {
 }
 
 type Holder = { readonly view: InstanceView; readonly tokens: number };
-type Plan = { readonly time: number; readonly fetch: PrefixFetch | null };
+type Plan = { readonly time: number; readonly fetched: PrefixFetch | null };
 
 /** By KV compatibility: who holds most of this prompt; the lower id of equals. */
 function holdersOf(call: Call, all: readonly InstanceView[], { cache, fetch_threshold }: ConductorOptions): ReadonlyMap<string, Holder> {
@@ -112,11 +112,11 @@ function planOf(
   const prefix = cache.expected_hit_tokens(call, instance.instance_id);
   const holder = holders.get(instance.kv_compat);
   if (fetch_threshold === null || holder === undefined || holder.tokens <= threshold(prefix, fetch_threshold))
-    return { time: queue + estimates.prefill_time(instance, uncachedTokens(call, prefix), prefix), fetch: null };
+    return { time: queue + estimates.prefill_time(instance, uncachedTokens(call, prefix), prefix), fetched: null };
   const best = holder.tokens;
   return {
     time: estimates.transfer_time(best - prefix) + queue + estimates.prefill_time(instance, uncachedTokens(call, best), best),
-    fetch: { instance_id: holder.view.instance.instance_id, tokens: best },
+    fetched: { instance_id: holder.view.instance.instance_id, tokens: best },
   };
 }
 

@@ -12,7 +12,7 @@ export function loadBalance(options: ChoosingOptions): Routing {
       const soonest = least(among, (view) => Math.max(0, view.prefill_due - now));
       const wait = Math.max(0, soonest.prefill_due - now);
       const equals = among.filter((view) => Math.max(0, view.prefill_due - now) === wait);
-      return { view: least(equals, (view) => view.prefill_tokens), fetch: null };
+      return { view: least(equals, (view) => view.prefill_tokens), fetched: null };
     },
     decode: (call, among) => least(among, (view) => decodeLoad(view, call, "decode")),
   });

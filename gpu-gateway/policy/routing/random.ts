@@ -11,7 +11,7 @@ export function randomRouting(options: ChoosingOptions & { readonly seed: number
     return view;
   };
   return choosing(options, {
-    first: (_call, among) => ({ view: any(among), fetch: null }),
+    first: (_call, among) => ({ view: any(among), fetched: null }),
     decode: (_call, among) => any(among),
   });
 }

@@ -93,15 +93,15 @@ export class CallLife {
 
   // ── what routing decides
 
-  startWhole(record: CallRecord, entry: InstanceEntry, fetch: PrefixFetch | null, now: Micros): void {
+  startWhole(record: CallRecord, entry: InstanceEntry, fetched: PrefixFetch | null, now: Micros): void {
     this.#tools.queues.remove(record);
     record.state = "whole";
     const accept_by = this.#noLaterThanDeadline(record, now + this.#tools.limits.whole_accept);
-    record.answer = this.#startLeg({ record, role: "whole", entry, from: null, fetch, accept_by, now });
+    record.answer = this.#startLeg({ record, role: "whole", entry, from: null, fetched, accept_by, now });
     this.#reschedule(record);
   }
 
-  startTwo(record: CallRecord, { prefill, decode, fetch }: Omit<PairPlacement, "type">, now: Micros): void {
+  startTwo(record: CallRecord, { prefill, decode, fetched }: Omit<PairPlacement, "type">, now: Micros): void {
     const { queues, outbox, limits } = this.#tools;
     queues.remove(record);
     record.state = "prefilling";
@@ -109,7 +109,7 @@ export class CallLife {
     record.reservation = new Reservation(decode, record, kvDemand(record.call, "decode"));
     outbox.emit({ type: "reserve_decode", call_id: record.call.call_id, instance_id: decode.instance.instance_id });
     const accept_by = this.#noLaterThanDeadline(record, now + limits.prefill_accept);
-    record.prefill = this.#startLeg({ record, role: "prefill", entry: prefill, from: null, fetch, accept_by, now });
+    record.prefill = this.#startLeg({ record, role: "prefill", entry: prefill, from: null, fetched, accept_by, now });
     this.#reschedule(record);
   }
 
@@ -242,14 +242,14 @@ export class CallLife {
     this.#reschedule(record);
   }
 
-  #startLeg({ record, role, entry, from, fetch, accept_by, now }: LegStart): Leg {
+  #startLeg({ record, role, entry, from, fetched, accept_by, now }: LegStart): Leg {
     const { call } = record;
     const { outbox, cache, allocation, ordering, estimates } = this.#tools;
     const { instance_id } = entry.instance;
     const leg_id = legId(call.call_id, record.attempt, role);
     const kv_tokens = kvDemand(call, role);
     // Decode is handed the KV of the whole prompt: it computes none of it and its cache is not asked.
-    const hit_tokens = role === "decode" ? 0 : (fetch?.tokens ?? cache.expected_hit_tokens(call, instance_id));
+    const hit_tokens = role === "decode" ? 0 : (fetched?.tokens ?? cache.expected_hit_tokens(call, instance_id));
     const prefill_tokens = role === "decode" ? 0 : uncachedTokens(call, hit_tokens);
     if (role !== "decode") {
       cache.placed(call, entry.instance);
@@ -278,7 +278,7 @@ export class CallLife {
       role,
       instance_id,
       from_leg: from === null ? null : { leg_id: from.leg_id, instance_id: from.entry.instance.instance_id },
-      ...(fetch === null ? {} : { fetch_prefix_from: fetch }),
+      ...(fetched === null ? {} : { fetch_prefix_from: fetched }),
       weight: allocation.weight({ ...weighed, holding: false }),
       ...(role === "prefill" ? { holding_weight: allocation.weight({ ...weighed, holding: true }) } : {}),
       accept_by,
@@ -302,7 +302,7 @@ export class CallLife {
     record.reservation.becomeLeg();
     const accept_by = this.#noLaterThanDeadline(record, now + lease_left);
     const { entry } = record.reservation;
-    record.answer = this.#startLeg({ record, role: "decode", entry, from: leg, fetch: null, accept_by, now });
+    record.answer = this.#startLeg({ record, role: "decode", entry, from: leg, fetched: null, accept_by, now });
     this.#reschedule(record);
   }
 
@@ -531,7 +531,7 @@ type LegStart = {
   readonly role: LegRole;
   readonly entry: InstanceEntry;
   readonly from: Leg | null;
-  readonly fetch: PrefixFetch | null;
+  readonly fetched: PrefixFetch | null;
   readonly accept_by: Micros;
   readonly now: Micros;
 };
