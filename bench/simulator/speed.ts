@@ -4,9 +4,10 @@
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { micros, type Micros } from "../../schema/core/time.ts";
+import { micros } from "../../schema/core/time.ts";
 import { baselinePolicies } from "../../gpu-gateway/policy/defaults.ts";
 import type { Role } from "../../gpu-gateway/policy/vocabulary.ts";
 import { runCluster } from "../../gpu-gateway/simulator/cluster.ts";
@@ -124,7 +125,7 @@ if (values.case !== undefined) {
     title: "How fast virtual time passes",
     command: "node bench/simulator/speed.ts --json FILE",
     measured_at: new Date().toISOString(),
-    commit: commit(),
+    commit: commit(path.join(import.meta.dirname, "..", "..")),
     machine: machine(),
     versions: { node: process.version },
     rounds: Number(values.rounds),

@@ -27,6 +27,13 @@ export class VirtualClock {
     this.#push(Math.max(at, this.now), FIRST + this.#asked++, task);
   }
 
+  /** Runs once at its instant, unless it was cancelled before. */
+  alarm(at: number, act: () => void): Alarm {
+    const alarm = new Alarm(act);
+    this.schedule(at, alarm);
+    return alarm;
+  }
+
   /** Infinity: nothing is to happen. */
   nextAt(): number {
     return this.#size === 0 ? Number.POSITIVE_INFINITY : (this.#at[0] ?? 0);
@@ -99,13 +106,12 @@ export class VirtualClock {
   }
 }
 
-/** Runs once at its instant, unless it was cancelled before. */
+/** Of VirtualClock.alarm. */
 export class Alarm implements Task {
   #act: (() => void) | null;
 
-  constructor(clock: VirtualClock, at: number, act: () => void) {
+  constructor(act: () => void) {
     this.#act = act;
-    clock.schedule(at, this);
   }
 
   run(): void {

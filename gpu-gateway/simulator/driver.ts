@@ -3,7 +3,7 @@ import { failure } from "../../schema/core/errors.ts";
 import type { Micros } from "../../schema/core/time.ts";
 import type { CallOutcome } from "../policy/vocabulary.ts";
 import { CallEntry } from "./call-entry.ts";
-import { Alarm, type VirtualClock } from "./clock.ts";
+import type { VirtualClock } from "./clock.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Arrival, CallTimes, Clients, Observer, SimCall } from "./types.ts";
 
@@ -52,7 +52,7 @@ export class Driver {
       return;
     }
     this.#open++;
-    new Alarm(this.#clock, arrival.at, () => {
+    this.#clock.alarm(arrival.at, () => {
       this.next();
       this.#send(arrival);
     });
@@ -60,7 +60,7 @@ export class Driver {
 
   /** At the gateway; its client hears of it a link's delay later. */
   ended(entry: CallEntry, outcome: CallOutcome): void {
-    new Alarm(this.#clock, this.#clock.now + this.#link_delay, () => {
+    this.#clock.alarm(this.#clock.now + this.#link_delay, () => {
       this.#open--;
       const { now } = this.#clock;
       const times = entry.times(outcome, now, this.#link_delay);
@@ -69,14 +69,14 @@ export class Driver {
       this.#observer.callEnded?.(times);
       for (const arrival of this.#clients.ended(entry.sim.call, outcome, now as Micros)) {
         this.#open++;
-        new Alarm(this.#clock, arrival.at, () => this.#send(arrival));
+        this.#clock.alarm(arrival.at, () => this.#send(arrival));
       }
     });
   }
 
   #send(arrival: Arrival): void {
     const sent = { ...arrival, at: this.#clock.now as Micros };
-    new Alarm(this.#clock, this.#clock.now + this.#link_delay, () => this.#arrive(sent));
+    this.#clock.alarm(this.#clock.now + this.#link_delay, () => this.#arrive(sent));
   }
 
   #arrive(arrival: Arrival): void {

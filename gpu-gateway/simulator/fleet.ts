@@ -9,7 +9,7 @@ import type { Micros } from "../../schema/core/time.ts";
 import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
 import type { Capabilities, Instance, InstanceState } from "../policy/vocabulary.ts";
-import { Alarm, type VirtualClock } from "./clock.ts";
+import type { VirtualClock } from "./clock.ts";
 import type { Leg } from "./leg.ts";
 import { HEALTH_FAILURES_MAX, PROBE_PERIOD_MS, STOP_DRAIN_MS_MAX } from "./limits.ts";
 import type { Machines, VirtualGroup } from "./machines.ts";
@@ -131,7 +131,7 @@ export class Fleet {
     const { clock } = this.#host;
     const { instance, group: machine } = group.member;
     if (!this.#stands(group) || group.phase !== "loading") return;
-    if (machine.ready_at > clock.now) return void new Alarm(clock, clock.now + PROBE_PERIOD_MS * 1_000, () => this.#probe(group));
+    if (machine.ready_at > clock.now) return void clock.alarm(clock.now + PROBE_PERIOD_MS * 1_000, () => this.#probe(group));
     group.phase = "ready";
     this.#host.dispatch({ type: "group_launched", group_id: instance.group_id, instances: [instance] });
     this.#setState(group.member, "ready");
@@ -141,7 +141,7 @@ export class Fleet {
     const { clock, machines } = this.#host;
     if (!this.#stands(group)) return;
     if (clock.now < until && group.member.legs.size > 0)
-      return void new Alarm(clock, clock.now + PROBE_PERIOD_MS * 1_000, () => this.#drain(group, until));
+      return void clock.alarm(clock.now + PROBE_PERIOD_MS * 1_000, () => this.#drain(group, until));
     machines.stop(group.member.instance.group_id);
   }
 

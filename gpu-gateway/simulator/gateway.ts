@@ -11,7 +11,7 @@ import type { SchedulerEvent } from "../policy/events.ts";
 import type { Scheduler } from "../policy/scheduler.ts";
 import type { Call, CallOutcome } from "../policy/vocabulary.ts";
 import { CallEntry, tagsOf } from "./call-entry.ts";
-import { Alarm, Tick, type VirtualClock } from "./clock.ts";
+import { type Alarm, Tick, type VirtualClock } from "./clock.ts";
 import { Fleet, type FleetHost } from "./fleet.ts";
 import { CALLS_IN_FLIGHT_MAX, PROGRESS_TICK_MS, SAMPLE_PERIOD_MS } from "./limits.ts";
 import { Leg, type LegHost, type StartLeg } from "./leg.ts";
@@ -251,7 +251,7 @@ export class Gateway implements LegHost, FleetHost {
       if (this.#wake.at <= at) return;
       this.#wake.alarm.cancel();
     }
-    const alarm = new Alarm(this.clock, now + Math.max(0, Math.ceil((at - now) / 1_000)) * 1_000, () => {
+    const alarm = this.clock.alarm(now + Math.max(0, Math.ceil((at - now) / 1_000)) * 1_000, () => {
       this.#wake = null;
       this.dispatch({ type: "timer" });
     });

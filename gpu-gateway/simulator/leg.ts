@@ -12,7 +12,7 @@ import type { Effect } from "../policy/effects.ts";
 import type { SchedulerEvent } from "../policy/events.ts";
 import type { LegFailure, LegUsage } from "../policy/vocabulary.ts";
 import type { CallEntry } from "./call-entry.ts";
-import { Alarm, type VirtualClock } from "./clock.ts";
+import type { Alarm, VirtualClock } from "./clock.ts";
 import { Job, type Answer, type VirtualHandover } from "./job.ts";
 import type { Recordable } from "./records.ts";
 import type { VirtualEngine } from "./virtual-engine.ts";
@@ -96,7 +96,7 @@ export class Leg implements Answer {
     const wait = Math.max(1_000, Math.ceil((accept_by - clock.now) / 1_000) * 1_000);
     const left = (this.#source?.handover_expires ?? Number.POSITIVE_INFINITY) - clock.now;
     if (left <= 0) return this.#host.soon(() => this.failed(lost("kv_lost", "the KV lease is over")));
-    this.#patience = new Alarm(clock, clock.now + Math.min(wait, left), () =>
+    this.#patience = clock.alarm(clock.now + Math.min(wait, left), () =>
       this.#giveUp(left < wait ? lost("kv_lost", "not accepted before the KV lease ended") : lost("timeout", "no answer in time")),
     );
     wire.connect(this.engine, job, () => this.failed(lost("connect", "the engine could not be reached")));
@@ -178,7 +178,7 @@ export class Leg implements Answer {
   waitForLease(): void {
     if (this.#at !== "holding") return;
     const { clock } = this.#host;
-    this.#lease ??= new Alarm(clock, clock.now + this.#kv_lease, () => this.release());
+    this.#lease ??= clock.alarm(clock.now + this.#kv_lease, () => this.release());
   }
 
   /** The prefill instance no longer holds this leg's KV. */

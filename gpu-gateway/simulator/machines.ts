@@ -7,7 +7,6 @@ import { asId } from "../../schema/core/ids.ts";
 import { loadUs, profileOf, type ModelProfile } from "../engine-model/profile.ts";
 import type { Endpoint } from "../engine-model/transfer.ts";
 import type { Role } from "../policy/vocabulary.ts";
-import { Alarm } from "./clock.ts";
 import type { ClusterSpec, PoolSpec } from "./types.ts";
 import { VirtualEngine, type EngineWorld } from "./virtual-engine.ts";
 import type { Wire } from "./wire.ts";
@@ -65,7 +64,7 @@ export class Machines {
     const group = this.groups.get(group_id);
     if (group === undefined) return;
     const reached = this.#wire.reachedAt(group.node.node_id);
-    new Alarm(this.#world.clock, reached, () => this.#end(group_id, "group_stopped", this.#world.link_delay));
+    this.#world.clock.alarm(reached, () => this.#end(group_id, "group_stopped", this.#world.link_delay));
   }
 
   /** False: it is not there, or dead already. */
@@ -81,7 +80,7 @@ export class Machines {
     if (group === undefined) return;
     const { clock } = this.#world;
     if (group.engine.alive) group.engine.kill();
-    new Alarm(clock, Math.max(clock.now, this.#wire.reachedAt(group.node.node_id)) + notice_us, () => {
+    clock.alarm(Math.max(clock.now, this.#wire.reachedAt(group.node.node_id)) + notice_us, () => {
       if (!this.groups.delete(group_id)) return;
       for (const index of group.gpu_indices) group.node.taken.delete(index);
       this.listener?.({ type, group_id });

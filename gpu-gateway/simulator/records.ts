@@ -49,7 +49,7 @@ export class Records {
       this.#calls_ended = true;
     }
     this.#last = this.#next();
-    this.#observe({ ...input, t: nanos(this.#last) } as MeteringRecord);
+    this.#observe({ ...input, t: nanos(this.#last) });
   }
 
   cut(): void {

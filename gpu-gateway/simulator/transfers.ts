@@ -3,7 +3,7 @@
  * one happens here; what a pull means to the two engines is theirs.
  */
 import { A100_FABRIC, TransferModel } from "../engine-model/transfer.ts";
-import { Alarm, type Task, type VirtualClock } from "./clock.ts";
+import type { Task, VirtualClock } from "./clock.ts";
 import type { TransferFault } from "./faults/hooks.ts";
 import type { Job, VirtualHandover } from "./job.ts";
 import type { VirtualEngine } from "./virtual-engine.ts";
@@ -37,7 +37,7 @@ export class Transfers implements Task {
     const transfer = { to, job, handover, fault };
     if (fault?.type === "lost") {
       this.#transfers.set(job.id, transfer);
-      new Alarm(this.#clock, now + LOST_NOTICED_US, () => this.#transfers.get(job.id) === transfer && this.#lose(transfer));
+      this.#clock.alarm(now + LOST_NOTICED_US, () => this.#transfers.get(job.id) === transfer && this.#lose(transfer));
       return;
     }
     const outcome = this.#model.begin(job.id, handover.engine.gpus, to.gpus, bytes, now);
@@ -73,11 +73,11 @@ export class Transfers implements Task {
   #arrived(transfer: Transfer): void {
     const { to, job, handover, fault } = transfer;
     if (fault?.type === "late") {
-      new Alarm(this.#clock, this.#clock.now + fault.by, () => this.#transfers.get(job.id) === transfer && this.#over(transfer));
+      this.#clock.alarm(this.#clock.now + fault.by, () => this.#transfers.get(job.id) === transfer && this.#over(transfer));
       return;
     }
     this.#over(transfer);
-    if (fault?.type === "duplicated") new Alarm(this.#clock, this.#clock.now + fault.after, () => to.alive && to.received(job, handover));
+    if (fault?.type === "duplicated") this.#clock.alarm(this.#clock.now + fault.after, () => to.alive && to.received(job, handover));
   }
 
   #over({ to, job, handover }: Transfer): void {

@@ -11,7 +11,7 @@ import type { Endpoint } from "../engine-model/transfer.ts";
 import { failure } from "../../schema/core/errors.ts";
 import type { InstanceId, NodeId } from "../../schema/core/ids.ts";
 import type { LegFailure } from "../policy/vocabulary.ts";
-import { Alarm, type Task, type VirtualClock } from "./clock.ts";
+import type { Task, VirtualClock } from "./clock.ts";
 import type { KvObserver } from "./faults/hooks.ts";
 import type { Job, VirtualHandover } from "./job.ts";
 import type { Transfers } from "./transfers.ts";
@@ -112,7 +112,7 @@ export class VirtualEngine {
 
   slow(factor: number, until: number): void {
     this.model.slowdown = factor;
-    new Alarm(this.#world.clock, until, () => (this.model.slowdown = 1));
+    this.#world.clock.alarm(until, () => (this.model.slowdown = 1));
   }
 
   hang(until: number): void {
@@ -227,7 +227,7 @@ export class VirtualEngine {
   #leaseFrom(job: Job, lease: number): void {
     const { clock } = this.#world;
     this.model.lease(job.id, clock.now + lease);
-    new Alarm(clock, clock.now + lease, () => {
+    clock.alarm(clock.now + lease, () => {
       if (!this.alive) return;
       if (job.puller !== null) this.#leaseFrom(job, this.pool.kv_lease * RENEWAL_SHARE);
       else if (this.model.expire(clock.now).length > 0) this.kick();

@@ -3,7 +3,7 @@
  * tries gives up after the adapter's connect timeout; connections that stood are cut when the partition begins.
  */
 import type { NodeId } from "../../schema/core/ids.ts";
-import { Alarm, type VirtualClock } from "./clock.ts";
+import type { VirtualClock } from "./clock.ts";
 import type { Job } from "./job.ts";
 import type { VirtualEngine } from "./virtual-engine.ts";
 
@@ -32,7 +32,7 @@ export class Wire {
   }
 
   connect(engine: VirtualEngine, job: Job, unreachable: () => void): void {
-    const fail = (after: number) => void new Alarm(this.#clock, this.#clock.now + after, () => job.open && unreachable());
+    const fail = (after: number) => void this.#clock.alarm(this.#clock.now + after, () => job.open && unreachable());
     this.#after(this.#delay, () => {
       if (!job.open) return;
       if (!this.#reaches(engine)) fail(CONNECT_TIMEOUT_US);

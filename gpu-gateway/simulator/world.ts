@@ -1,6 +1,6 @@
 /** The hooks that a fault schedule pulls (faults/hooks.ts), on the parts of a running world. */
 import type { Micros } from "../../schema/core/time.ts";
-import { Alarm, type VirtualClock } from "./clock.ts";
+import type { VirtualClock } from "./clock.ts";
 import type { Driver } from "./driver.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Machines, VirtualGroup } from "./machines.ts";
@@ -65,7 +65,7 @@ export function worldOf({ clock, machines, wire, transfers, driver, gateway, boo
     restartGateway(down) {
       if (!crash()) return false;
       const release = driver.hold();
-      new Alarm(clock, clock.now + down, () => {
+      clock.alarm(clock.now + down, () => {
         release();
         boot();
       });
