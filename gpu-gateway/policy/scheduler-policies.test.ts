@@ -31,6 +31,30 @@ test("vtc through the scheduler: a flood of one tenant does not keep the other w
   expect(order).toEqual(["a0", "b0", "a1", "a2", "a3"]);
 });
 
+test("vtc through the scheduler: an attempt that no engine had costs its tenant nothing", () => {
+  const desk = deskOf({ ordering: "vtc" });
+  for (const [id, who] of [
+    ["b0", "ten_b"],
+    ["b1", "ten_b"],
+    ["z0", "ten_z"],
+    ["z1", "ten_z"],
+  ] as const)
+    desk.arrive(id, { tenant: tenant(who) });
+  desk.up(makeInstance("i1", "both", { slots: 1 }));
+  // b0 turns out to have been half cached: b has been served less than an attempt at z0 would count.
+  expect(brief(desk.at(second(1)).finished("b0.0.whole", 1, 50))).toContain("start z0.0.whole on i1");
+  desk.failed("z0.0.whole", "connect");
+  expect(ofType(desk.at(second(4)).timer(), "start_leg").map(({ call_id }) => String(call_id))).toEqual(["z0"]);
+});
+
+test("vtc through the scheduler: tokens count as they are reported, before their call has ended", () => {
+  const desk = deskOf({ ordering: "vtc" });
+  for (const id of ["a0", "a1", "b0", "b1"]) desk.arrive(id, { tenant: tenant(`ten_${id.charAt(0)}`) });
+  desk.up(makeInstance("i1", "both", { slots: 2 }));
+  desk.send({ type: "leg_progress", leg_id: asId<"leg">("a0.0.whole"), tokens: 50 });
+  expect(brief(desk.finished("b0.0.whole"))).toContain("start b1.0.whole on i1");
+});
+
 test("a client hears its place among tenants who take turns", () => {
   const desk = deskOf({ ordering: "vtc" });
   for (let n = 0; n < 6; n++) desk.at(micros(n)).arrive(`a${n}`, { tenant: tenant("ten_a") });
