@@ -1,6 +1,6 @@
 /**
  * The counters of one model: what each tenant has been served, in weighted tokens, by the algorithm VTC of Sheng et al., "Fairness
- * in Serving Large Language Models" (OSDI 2024).
+ * in Serving Large Language Models" (OSDI 2024). The corrections, and a floor that never falls because of them, are ours.
  *
  *  - Placed: the prompt is charged, by what is known of it then. Output is charged as it is reported. At the end the prompt's
  *    charge is corrected to what the engine counted; an attempt that came to nothing is taken back.

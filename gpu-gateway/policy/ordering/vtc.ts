@@ -20,7 +20,7 @@ export type VtcOptions = {
   readonly models_max: number;
 };
 
-/** The paper's: an output token weighs two prompt tokens. A cached one weighs a quarter of a computed one. */
+/** An output token weighs two prompt tokens, a cached one a quarter of a computed one, as price lists of hosted models have it roughly. */
 export const DEFAULT_SERVICE_WEIGHTS: ServiceWeights = { prompt: 4, cached: 1, output: 8 };
 
 export function vtc(options: VtcOptions): Ordering {

@@ -1,5 +1,5 @@
 /**
- * Mooncake's conductor (Qin et al., "Mooncake: Trading More Storage for Less Computation", FAST 2025, algorithm 1): the prompt goes
+ * Mooncake's conductor (Qin et al., "Mooncake: Trading More Storage for Less Computation", FAST 2025): the prompt goes
  * where its first token is expected soonest. For each instance p that can take it, with `prefix` tokens of it cached at p and `best`
  * the most that any instance has,
  *
