@@ -12,9 +12,10 @@ import { BLOCK_TOKENS } from "./kv-blocks.ts";
 export type PromptPrefix = { readonly block_tokens: number; readonly blocks: readonly number[] };
 
 const HALF = 4_294_967_296;
-const UPPER_BITS = 21;
+/** Where the number of a part begins in the upper half. */
+export const PART_SHIFT = 21;
 /** Of 16-token blocks in a larger one: what fits above the name. */
-const PARTS_MAX = 2 ** (31 - UPPER_BITS);
+const PARTS_MAX = 2 ** (31 - PART_SHIFT);
 
 export class BlockKeys {
   /** Full 16-token blocks of the prompt that have a name. */
@@ -49,7 +50,7 @@ export class BlockKeys {
   high(index: number): number {
     const block = this.#parts === 1 ? index : Math.floor(index / this.#parts);
     const upper = Math.floor((this.#names[block] ?? 0) / HALF);
-    return upper + ((index - block * this.#parts) << UPPER_BITS);
+    return upper + ((index - block * this.#parts) << PART_SHIFT);
   }
 }
 

@@ -85,11 +85,7 @@ export class KvBlocks<Writer = unknown> {
   publish(blocks: readonly number[], keys: BlockKeys, from: number, to: number): void {
     for (let index = from; index < to; index++) {
       const id = blocks[index] ?? 0;
-      const low = keys.low(index);
-      const high = keys.high(index);
-      if (this.#has_key[id] === 1 || this.#table.find(low, high) !== 0) continue;
-      this.#has_key[id] = 1;
-      this.#table.add(low, high, id);
+      if (this.#has_key[id] === 0 && this.#table.add(keys.low(index), keys.high(index), id)) this.#has_key[id] = 1;
     }
     this.changes++;
   }
