@@ -32,6 +32,13 @@ export class UsageChecker extends Books {
 
   override end(now: Micros): void {
     const totals = this.#shipped.totals();
+    for (const row of this.#refolded)
+      this.check(this.#shipped.has(row), now, () => `row ${row.id} is given by the journal, and was not shipped so`);
+    this.check(
+      this.#shipped.size === this.#refolded.length,
+      now,
+      () => `${this.#shipped.size} rows are in the ledger, the journal gives ${this.#refolded.length}`,
+    );
     this.#same(totals, storeOf(this.#refolded).totals(), now, "what a fold over the journal gives");
     this.#same(totals, storeOf(this.#shuffled()).totals(), now, "the same rows shuffled, some twice");
   }
@@ -61,9 +68,17 @@ class Store {
   readonly #rows = new Map<string, string>();
   readonly #totals = new Map<string, bigint>();
 
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  has(row: UsageEvent): boolean {
+    return this.#rows.get(keyOf(row)) === JSON.stringify(row);
+  }
+
   /** False: another row has its id. */
   add(row: UsageEvent): boolean {
-    const key = JSON.stringify([row.tenant ?? "-", row.source, row.id]);
+    const key = keyOf(row);
     const body = JSON.stringify(row);
     const known = this.#rows.get(key);
     if (known !== undefined) return known === body;
@@ -78,6 +93,9 @@ class Store {
     return this.#totals;
   }
 }
+
+/** As the table's. */
+const keyOf = (row: UsageEvent): string => JSON.stringify([row.tenant ?? "-", row.source, row.id]);
 
 function storeOf(rows: readonly UsageEvent[]): Store {
   const store = new Store();

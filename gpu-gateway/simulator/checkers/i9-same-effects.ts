@@ -5,23 +5,23 @@
 import type { Micros } from "../../../schema/core/time.ts";
 import type { Effect } from "../../policy/effects.ts";
 import type { SchedulerEvent } from "../../policy/events.ts";
-import { createScheduler, type Scheduler, type SchedulerConfig, type SchedulerSnapshot } from "../../policy/scheduler.ts";
+import type { Scheduler, SchedulerSnapshot } from "../../policy/scheduler.ts";
 import { Books } from "./checker.ts";
 
 export class SameEffectsChecker extends Books {
   readonly invariant = "I9";
-  readonly #make: (epoch: number) => SchedulerConfig;
+  readonly #make: (epoch: number) => Scheduler;
   readonly #said: (line: string) => void;
   #second: Scheduler | null = null;
 
-  constructor(make: (epoch: number) => SchedulerConfig, said: (line: string) => void) {
+  constructor(make: (epoch: number) => Scheduler, said: (line: string) => void) {
     super();
     this.#make = make;
     this.#said = said;
   }
 
   gatewayStarted(epoch: number): void {
-    this.#second = createScheduler(this.#make(epoch));
+    this.#second = this.#make(epoch);
   }
   gatewayDied(): void {
     this.#second = null;

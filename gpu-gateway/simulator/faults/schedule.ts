@@ -11,8 +11,9 @@ export interface FaultTargets {
   gatewayRestart(down: Micros): boolean;
   clockStep(by: Micros): boolean;
   ledgerOutage(until: Micros, stored: boolean): boolean;
-  linkCut(which: number): boolean;
-  sessionEvicted(which: number): boolean;
+  /** These two wait for their moment, and say when it came. */
+  linkCut(which: number, fired: () => void): void;
+  sessionEvicted(which: number, fired: () => void): void;
   clientCut(which: number): boolean;
 }
 
@@ -29,7 +30,7 @@ export function schedule(
     });
 }
 
-/** A transfer's fault is told by `later`, when there is a transfer for it. */
+/** What waits for its moment is told by `later`. */
 function happens(fault: Fault, world: WorldFaults, targets: FaultTargets, later: () => void): boolean {
   const until = (lasts: Micros): Micros => (fault.at + lasts) as Micros;
   const instance = (which: number) => nth(world.instances(), which)?.instance_id;
@@ -66,9 +67,11 @@ function happens(fault: Fault, world: WorldFaults, targets: FaultTargets, later:
     case "ledger_outage":
       return targets.ledgerOutage(until(fault.lasts), fault.stored);
     case "link_cut":
-      return targets.linkCut(fault.which);
+      targets.linkCut(fault.which, later);
+      return false;
     case "session_evicted":
-      return targets.sessionEvicted(fault.which);
+      targets.sessionEvicted(fault.which, later);
+      return false;
     case "client_cut":
       return targets.clientCut(fault.which);
   }

@@ -75,6 +75,13 @@ export class EdgeSession implements LinkEdge {
   get over(): boolean {
     return this.#durable.phase === "over" && (this.#client === null || this.#client.has_all(this.#log.length));
   }
+  /** An answer is being told. */
+  get listening(): boolean {
+    return this.#durable.phase === "calling" && this.#arrived > 0;
+  }
+  get calling(): boolean {
+    return this.#durable.phase === "calling";
+  }
   get linked(): boolean {
     return this.#link !== null;
   }

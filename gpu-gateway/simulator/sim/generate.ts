@@ -40,7 +40,7 @@ export function scenarioOf(seed: number): Scenario {
     budgets: Object.fromEntries(tenants.map((tenant) => [tenant, money.chance(25) ? money.between(1, 4) : 1_000])),
     sessions,
     faults: faultsOf(random.fork("faults"), heals_at),
-    store_delay: micros(random.pick([200, 2_000, 20_000])),
+    store_delay: micros(random.pick([2_000, 20_000, 100_000])),
     journal_delay: micros(random.pick([500, 2_000, 10_000])),
     shipment_rows_max: random.pick([5, 50, 500]),
     heals_at,
@@ -94,39 +94,50 @@ function policiesFrom(random: Random): PolicyChoice {
   };
 }
 
+/** Who comes: people who think, programs that hardly do, or a crowd that keeps queues full, so that tenants compete. */
 function sessionsOf(random: Random, { pools }: ClusterSpec, heals_at: Micros): SessionPlan[] {
-  const tenants = random.between(1, 4);
-  const splittable = random.pick([100, 100, 85]);
+  const crowd = random.chance(25);
+  const tenants = crowd ? random.between(2, 3) : random.between(1, 4);
   const kv = Math.min(...pools.map(({ kv_tokens, context_tokens }) => Math.min(kv_tokens ?? context_tokens, context_tokens)));
-  const thinks_ms = random.pick([200, 1_500, 6_000]);
-  return Array.from(
-    { length: random.pick([random.between(3, 12), random.between(10, 40), random.between(30, 70)]) },
-    (_, n): SessionPlan => {
-      const own = random.fork(`session ${n}`);
-      return {
-        name: `ses_${String(n).padStart(2, "0")}`,
-        tenant: `t${own.below(tenants)}`,
-        starts: micros(own.chance(40) ? 0 : own.below(heals_at * 0.6)),
-        reconnect: microsFromMs(own.pick([20, 300, 3_000])),
-        client_delay: microsFromMs(own.pick([1, 20, 200])),
-        calls: callsOf(own, own.between(2, 16), { kv, thinks_ms, splittable }),
-      };
-    },
-  );
+  const habits: Habits = {
+    kv,
+    thinks_ms: crowd ? 20 : random.pick([200, 1_500, 6_000]),
+    splittable: random.pick([100, 100, 85]),
+    asked: crowd ? [40] : [10, 40, 150, 600],
+    answers: crowd ? [60] : [1, 16, 60, 200],
+  };
+  const sessions = crowd ? random.between(30, 60) : random.pick([random.between(3, 12), random.between(10, 40), random.between(30, 60)]);
+  return Array.from({ length: sessions }, (_, n): SessionPlan => {
+    const own = random.fork(`session ${n}`);
+    return {
+      name: `ses_${String(n).padStart(2, "0")}`,
+      tenant: `t${own.below(tenants)}`,
+      starts: micros(crowd || own.chance(40) ? 0 : own.below(heals_at * 0.6)),
+      reconnect: microsFromMs(own.pick([20, 300, 3_000])),
+      client_delay: microsFromMs(own.pick([1, 20, 200])),
+      calls: callsOf(own, own.between(2, 16), habits),
+    };
+  });
 }
 
-type Habits = { readonly kv: number; readonly thinks_ms: number; readonly splittable: number };
+type Habits = {
+  readonly kv: number;
+  readonly thinks_ms: number;
+  readonly splittable: number;
+  readonly asked: readonly [number, ...number[]];
+  readonly answers: readonly [number, ...number[]];
+};
 
-function callsOf(random: Random, calls: number, { kv, thinks_ms, splittable }: Habits): CallPlan[] {
+function callsOf(random: Random, calls: number, { kv, thinks_ms, splittable, asked, answers }: Habits): CallPlan[] {
   const instructions = random.below(3);
-  const instruction_tokens = 16 * random.pick([0, 8, 20]);
+  const instruction_tokens = 16 * random.pick(asked.length === 1 ? [4] : [0, 8, 20]);
   let said = instruction_tokens;
   return Array.from({ length: calls }, (_, n): CallPlan => {
-    const max_tokens = random.pick([1, 16, 60, 200]);
-    const asked = random.pick([10, 40, 150, 600]);
-    // What does not fit any more starts over: a session is not longer than a model's context.
-    if (said + asked + max_tokens > kv - 16) said = instruction_tokens;
-    const prompt_tokens = said + asked;
+    const max_tokens = random.pick(answers);
+    const new_tokens = random.pick(asked);
+    // What does not fit any more starts over: a session is not longer than a model's context. Nor does a crowd tell long stories.
+    if (said + new_tokens + max_tokens > kv - 16 || asked.length === 1) said = instruction_tokens;
+    const prompt_tokens = said + new_tokens;
     const output_tokens = random.chance(30) ? max_tokens : random.between(1, max_tokens);
     said = prompt_tokens + output_tokens;
     return {

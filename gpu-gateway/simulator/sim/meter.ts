@@ -30,8 +30,9 @@ export type MeterParts = {
   /** A record is durable. */
   readonly journalled: (record: MeteringRecord) => void;
   readonly shipped: (rows: readonly UsageEvent[]) => void;
-  /** Planted bugs change what is given out. */
-  readonly mutate?: (rows: readonly UsageEvent[], shipment: number) => readonly UsageEvent[];
+  /** Where bugs are planted: what the fold gives, what a shipment holds. */
+  readonly folded: (row: UsageEvent) => UsageEvent;
+  readonly sending: (rows: readonly UsageEvent[], shipment: number) => readonly UsageEvent[];
 };
 
 export class SimMeter {
@@ -146,7 +147,7 @@ export class SimMeter {
     const anomalies: string[] = [];
     for (const { record } of this.#journal)
       for (const output of fold.apply(record)) {
-        if (output.type === "usage") rows.push(output.event);
+        if (output.type === "usage") rows.push(this.#parts.folded(output.event));
         else if (output.type === "anomaly") anomalies.push(output.detail);
       }
     return { rows, anomalies };
@@ -224,7 +225,7 @@ export class SimMeter {
       const next = this.#journal[this.#folded];
       this.#folded += 1;
       if (next === undefined) break;
-      for (const output of this.#fold.apply(next.record)) if (output.type === "usage") rows.push(output.event);
+      for (const output of this.#fold.apply(next.record)) if (output.type === "usage") rows.push(this.#parts.folded(output.event));
     }
     this.#in_hand = rows;
   }
@@ -233,7 +234,7 @@ export class SimMeter {
     const out = this.#outage !== null && this.#parts.now() < this.#outage.until ? this.#outage : null;
     if (out !== null && !out.stored) return false;
     this.#shipments += 1;
-    this.#parts.shipped(this.#parts.mutate?.(rows, this.#shipments) ?? rows);
+    this.#parts.shipped(this.#parts.sending(rows, this.#shipments));
     return out === null;
   }
 

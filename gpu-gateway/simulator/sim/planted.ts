@@ -1,4 +1,4 @@
-/** Planted bugs that are no policy's: a scheduler that says an end twice, books that lose or rename rows. */
+/** Planted bugs that are no policy's: a scheduler that says an end twice, a fold that drops remainders, shipments that name rows anew. */
 import type { UsageEvent } from "../../../schema/core/wire/usage.ts";
 import { createScheduler, type Scheduler, type SchedulerConfig } from "../../policy/scheduler.ts";
 import type { Plant } from "./plants.ts";
@@ -15,10 +15,13 @@ export function plantedScheduler(plant: Plant | null, config: SchedulerConfig): 
   };
 }
 
-export function plantedRows(plant: Plant | null, rows: readonly UsageEvent[], shipment: number): readonly UsageEvent[] {
-  // One in each seventh shipment: what a lost page, or a batch cut at the wrong place, would lose.
-  if (plant === "I1") return shipment % 7 === 0 ? rows.slice(1) : rows;
-  // An id that names the shipment and not the fact.
-  if (plant === "I6") return rows.map((row) => ({ ...row, id: `${row.id}.${shipment}` }));
-  return rows;
+/** As if a split's remainder were dropped: of one row in sixteen a nanosecond is gone. */
+export function plantedRow(plant: Plant | null, row: UsageEvent): UsageEvent {
+  if (plant !== "I1" || row.kind !== "gpu_time" || !row.id.endsWith("0")) return row;
+  return { ...row, quantity: String(BigInt(row.quantity) - 1n) };
+}
+
+/** Ids that name the shipment and not the fact. */
+export function plantedShipment(plant: Plant | null, rows: readonly UsageEvent[], shipment: number): readonly UsageEvent[] {
+  return plant === "I6" ? rows.map((row) => ({ ...row, id: `${row.id}.${shipment}` })) : rows;
 }

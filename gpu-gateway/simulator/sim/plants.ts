@@ -5,12 +5,12 @@ export type Plant = Invariant;
 export const PLANTS = INVARIANTS;
 
 export const PLANTED: Readonly<Record<Plant, string>> = {
-  I1: "now and then a row of usage is not given out (the books)",
+  I1: "now and then a nanosecond is dropped where time is split (the fold)",
   I2: "the end of a call that was cancelled is said twice (the scheduler)",
   I3: "cache salts do not name the tenant (the prompts)",
   I4: "a session moves its cursor before what it stands for is stored (the session)",
   I5: "budgets do not bound what is held (the ledger)",
-  I6: "what is shipped again is named anew (the books)",
+  I6: "rows are named by their shipment (the shipper)",
   I7: "a group that is being launched does not count (elasticity)",
   I8: "every call is queued, however many wait (admission)",
   I9: "two schedulers share state (ordering)",

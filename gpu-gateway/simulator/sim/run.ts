@@ -23,18 +23,19 @@ import { SameEffectsChecker } from "../checkers/i9-same-effects.ts";
 import { FairnessChecker } from "../checkers/i12-fairness.ts";
 import { runCluster } from "../cluster.ts";
 import type { FaultKind } from "../faults/fault.ts";
-import { schedule, type FaultTargets } from "../faults/schedule.ts";
+import { schedule } from "../faults/schedule.ts";
 import { GatewayDoor } from "../sessions/door.ts";
-import { FRAMES_UNDER_WAY_MAX } from "../sessions/link.ts";
+import { FRAMES_UNDER_WAY_MAX, type LinkClock } from "../sessions/link.ts";
 import type { Clients, World } from "../types.ts";
 import { ScenarioClients } from "./clients.ts";
 import { SimMeter } from "./meter.ts";
 import { SimMoney, tenantId, worstCharge } from "./money.ts";
 import { all } from "./observers.ts";
 import type { Plant } from "./plants.ts";
-import { plantedRows, plantedScheduler } from "./planted.ts";
+import { plantedRow, plantedScheduler, plantedShipment } from "./planted.ts";
 import { fairnessOf, policiesOf } from "./policies.ts";
 import type { Scenario } from "./scenario.ts";
+import { targetsOf } from "./targets.ts";
 
 /** Events of one run at most: a world that makes more is going in circles. */
 export const EVENTS_MAX = 2_000_000;
@@ -83,6 +84,7 @@ class ScenarioRun {
   readonly #money: SimMoney;
   readonly #door: GatewayDoor;
   readonly #clients: ScenarioClients;
+  readonly #clock: LinkClock = { now: () => this.#now, at: (at, act) => this.#at(at, act) };
   readonly #fired: Partial<Record<FaultKind, number>> = {};
   readonly #ended: Partial<Record<CallOutcome["type"] | "rejected", number>> = {};
   #world: World | null = null;
@@ -96,8 +98,8 @@ class ScenarioRun {
     this.#scenario = scenario;
     this.#plant = plant;
     const { cluster, limits } = scenario;
-    const clock = { now: () => this.#now, at: (at: Micros, act: () => void) => this.#at(at, act) };
-    this.#same = new SameEffectsChecker((epoch) => policiesOf(scenario, epoch, plant), said);
+    const clock = this.#clock;
+    this.#same = new SameEffectsChecker((epoch) => plantedScheduler(plant, policiesOf(scenario, epoch, plant)), said);
     const snapshot = () => this.#same.snapshot();
     this.#checkers = [
       this.#same,
@@ -126,7 +128,8 @@ class ScenarioRun {
         this.#told.journalled(record, this.#now);
       },
       shipped: (rows) => this.#told.shipped(rows, this.#now),
-      mutate: (rows, shipment) => plantedRows(plant, rows, shipment),
+      folded: (row) => plantedRow(plant, row),
+      sending: (rows, shipment) => plantedShipment(plant, rows, shipment),
     });
     const largest = worstCharge({ prompt_tokens: 2_048, max_tokens: 200 });
     this.#money = new SimMoney({
@@ -215,50 +218,22 @@ class ScenarioRun {
   #setup(world: World): void {
     this.#world = world;
     this.#clients.start();
-    schedule(
-      this.#scenario.faults,
-      (at, act) => this.#at(at, act),
-      world,
-      this.#targets(world),
-      (kind) => {
-        this.#fired[kind] = (this.#fired[kind] ?? 0) + 1;
-      },
-    );
+    const { sessions, clients } = this.#clients;
+    const gatewayRestart = (down: Micros): boolean => this.#restartGateway(world, down);
+    const targets = targetsOf({ clock: this.#clock, meter: this.#meter, sessions, clients, gatewayRestart });
+    schedule(this.#scenario.faults, this.#clock.at, world, targets, (kind) => {
+      this.#fired[kind] = (this.#fired[kind] ?? 0) + 1;
+    });
     this.#at(this.#scenario.heals_at, () => (this.#healed = true));
     this.#tick();
   }
 
-  #targets(world: World): FaultTargets {
-    const nth = <T>(list: readonly T[], which: number): T | undefined => list[which % Math.max(1, list.length)];
-    const { sessions } = this.#clients;
-    return {
-      gatewayRestart: (down) => {
-        if (!this.#door.alive) return false;
-        this.#door.died();
-        this.#meter.died();
-        this.#told.gatewayDied(this.#now);
-        return world.restartGateway(down);
-      },
-      clockStep: (by) => {
-        this.#meter.stepClock(by);
-        return true;
-      },
-      ledgerOutage: (until, stored) => {
-        this.#meter.ledgerOut(until, stored);
-        return true;
-      },
-      linkCut: (which) =>
-        nth(
-          sessions.filter(({ linked }) => linked),
-          which,
-        )?.cutLink() ?? false,
-      sessionEvicted: (which) =>
-        nth(
-          sessions.filter(({ over }) => !over),
-          which,
-        )?.evict() ?? false,
-      clientCut: (which) => nth(this.#clients.clients, which)?.cut() ?? false,
-    };
+  #restartGateway(world: World, down: Micros): boolean {
+    if (!this.#door.alive) return false;
+    this.#door.died();
+    this.#meter.died();
+    this.#told.gatewayDied(this.#now);
+    return world.restartGateway(down);
   }
 
   #gatewayStarts(epoch: number): void {
