@@ -4,7 +4,7 @@ import { blockHashes } from "./block-hash.ts";
 import { EngineModel } from "./engine.ts";
 import type { EngineRequest, Step } from "./engine.ts";
 import { BLOCK_TOKENS } from "./kv-blocks.ts";
-import { LLAMA_3_8B_A100 as A100, handoverUs, loadUs, prefillPairs, sleepUs, stepUs, wakeUs } from "./profile.ts";
+import { LLAMA_3_8B_A100 as A100, mustProfile, handoverUs, loadUs, prefillPairs, sleepUs, stepUs, wakeUs } from "./profile.ts";
 
 const limits = { kv_tokens: 4_096, sequences: 8, step_tokens: 512 };
 const request = (id: string, more: Partial<EngineRequest> = {}): EngineRequest => ({
@@ -111,6 +111,62 @@ describe("an engine", () => {
     const { steps } = runOut(model);
     expect(steps).toHaveLength(1);
     expect(steps[0]?.done_at).toBe(stepUs(A100, { tokens: 1, prefill_pairs: 0, decode_context: 1_000, decodes: 1, prefill_tokens: 0 }));
+  });
+  test("what others have cached is fetched where the own cache has less, and the rest computed; what does not come is computed", () => {
+    for (const comes of [true, false]) {
+      const model = new EngineModel(A100, limits);
+      model.add(
+        request("a", { prompt_tokens: 400, fetch_tokens: 256, block_hashes: Array.from({ length: 25 }, (_, i) => i), output_tokens: 1 }),
+      );
+      const step = model.step(0);
+      expect(step.pulls.map((pull) => pull.pull_tokens)).toEqual([256]);
+      expect(step.done_at).toBeNull();
+      if (comes) model.received("a");
+      else model.notReceived("a");
+      const [computing] = runOut(model).steps;
+      expect(computing).toMatchObject({ prefill_tokens: comes ? 144 : 400, tokens: [{ cached: comes ? 256 : 0, last: true }] });
+      // Now its own cache has it.
+      model.add(
+        request("b", { prompt_tokens: 400, fetch_tokens: 256, block_hashes: Array.from({ length: 25 }, (_, i) => i), output_tokens: 1 }),
+      );
+      expect(runOut(model).steps[0]?.prefill_tokens).toBe(16);
+    }
+  });
+  test("whole prompts: as many as go into a step, a longer one alone, and no decoding beside them", () => {
+    const model = new EngineModel(A100, { ...limits, batching: "prefill_first" });
+    for (const [id, prompt_tokens] of [
+      ["a", 200],
+      ["b", 300],
+      ["c", 20],
+      ["d", 900],
+    ] as const)
+      model.add(request(id, { prompt_tokens, output_tokens: 2 }));
+    const { steps } = runOut(model);
+    expect(steps.map((step) => [step.prefill_tokens, step.decode_tokens])).toEqual([
+      [500, 0],
+      [20, 0],
+      [900, 0],
+      [0, 4],
+    ]);
+  });
+  test("pipeline stages: steps follow each other, and no sequence is in two of them", () => {
+    const model = new EngineModel(mustProfile({ model: "llama-3-8b", tp: 1, pp: 2, all_reduce: "nccl", gpus_per_node: 4 }), limits);
+    for (const id of ["a", "b", "c", "d"]) model.add(request(id, { prompt_tokens: 16, output_tokens: 50 }));
+    const busy = new Map<string, number>();
+    const ends: number[] = [];
+    for (let at = 0; model.running + model.waiting > 0;) {
+      const step = model.step(at);
+      for (const { id } of step.emitters) {
+        expect(busy.get(id) ?? 0).toBeLessThanOrEqual(at);
+        busy.set(id, step.done_at ?? 0);
+      }
+      if (step.done_at !== null) ends.push(step.done_at);
+      at = step.done_at === null ? Math.min(...ends.filter((end) => end > at)) : step.next_at;
+    }
+    const alone = new EngineModel(model.profile, limits);
+    alone.add(request("a", { prompt_tokens: 16, output_tokens: 200 }));
+    // Two halves side by side: the same 200 tokens in half the steps one after the other, and a little more.
+    expect(Math.max(...ends) / runOut(alone).at).toBeLessThan(0.35);
   });
   test("held blocks stay until released, or until the lease ends", () => {
     const model = new EngineModel(A100, limits);

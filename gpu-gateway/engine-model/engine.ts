@@ -105,14 +105,36 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     return true;
   }
 
-  /** The KV of a remote request has arrived: all but its last token need no computing. */
+  /** The KV that it pulls has arrived: of a remote request all but the last token need no computing, of another what was fetched. */
   received(id: string): void {
     const sequence = this.#sequences.get(id);
     if (sequence?.state !== "receiving") return; // aborted meanwhile, or said twice
+    const { remote, fetch_tokens } = sequence;
     sequence.remote = false;
-    sequence.computed = sequence.request.prompt_tokens - 1;
-    this.#publish(sequence, sequence.keys.count);
-    this.#enter(sequence, "decoding", this.#decoding);
+    sequence.fetch_tokens = 0;
+    if (remote) {
+      sequence.computed = sequence.request.prompt_tokens - 1;
+      this.#publish(sequence, sequence.keys.count);
+      return this.#enter(sequence, "decoding", this.#decoding);
+    }
+    sequence.computed = fetch_tokens;
+    sequence.cached = fetch_tokens;
+    this.#publish(sequence, Math.min(Math.floor(fetch_tokens / BLOCK_TOKENS), sequence.keys.count));
+    this.#enter(sequence, "prefilling", this.#prefilling);
+  }
+
+  /** The KV that it pulls does not come, and it computes its prompt itself. */
+  notReceived(id: string): void {
+    const sequence = this.#sequences.get(id);
+    if (sequence?.state !== "receiving") return;
+    sequence.remote = false;
+    sequence.fetch_tokens = 0;
+    this.#enter(sequence, "prefilling", this.#prefilling);
+  }
+
+  /** Tokens of a prompt's beginning that lie in the prefix cache now. */
+  cachedTokens(keys: Sequence<R>["keys"]): number {
+    return this.kv.cachedPrefix(keys, keys.count) * BLOCK_TOKENS;
   }
 
   /** Blocks of a running or held request, in order. */
@@ -150,15 +172,11 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     step.begin(this.limits.step_tokens);
     this.#now = now;
     this.#preempted_now = false;
-    if (this.#whole_prompts) {
-      this.#admit();
-      if (step.tokens === 0) this.#decode();
-    } else {
-      this.#decode();
-      this.#prefill();
-      // Whoever just gave its blocks back would take them again from those that needed them.
-      if (!this.#preempted_now) this.#admit();
-    }
+    if (!this.#whole_prompts) this.#decode();
+    this.#prefill();
+    // Whoever just gave its blocks back would take them again from those that needed them.
+    if (!this.#preempted_now) this.#admit();
+    if (this.#whole_prompts && step.tokens === 0) this.#decode();
     for (const sequence of step.finished) this.#finish(sequence);
     if (step.tokens === 0) return step;
     const us = Math.round(stepUs(this.profile, step.work) * this.slowdown);
@@ -222,16 +240,17 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     const { kv } = this;
     const step = this.#step;
     for (let next = this.#waiting.first(); next !== undefined; next = this.#waiting.first()) {
-      if (this.#running >= this.limits.sequences || (step.budget === 0 && !next.remote)) return;
+      if (this.#running >= this.limits.sequences || (step.budget === 0 && next.fetch_tokens === 0)) return;
       if (next.refused_at === kv.changes) return;
       const { request, keys } = next;
       // The last prompt token is always computed: its logits are the first answer.
       const shared = kv.cachedPrefix(keys, Math.floor((request.prompt_tokens - 1) / BLOCK_TOKENS));
       const computed = shared * BLOCK_TOKENS;
       const missing = next.length - computed;
-      if (this.#whole_prompts && !next.remote && missing > step.budget && step.tokens > 0) return;
-      const fresh = next.remote ? 0 : this.#whole_prompts ? missing : Math.min(missing, step.budget);
-      const blocks = kv.take(keys, shared, blocksFor(next.remote ? next.length : computed + fresh), request);
+      const fetches = next.fetch_tokens > computed;
+      if (!fetches && (step.budget <= 0 || (this.#whole_prompts && missing > step.budget && step.tokens > 0))) return;
+      const fresh = fetches ? 0 : this.#whole_prompts ? missing : Math.min(missing, step.budget);
+      const blocks = kv.take(keys, shared, blocksFor(fetches ? next.fetch_tokens : computed + fresh), request);
       if (blocks === null) {
         next.refused_at = kv.changes;
         return;
@@ -247,9 +266,9 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
         this.prefix_hits += computed;
         if (shared > 0) this.on_cache_hit?.(next, shared);
       }
-      if (next.remote) {
+      if (fetches) {
         next.state = "receiving";
-        next.pull_tokens = request.prompt_tokens - computed;
+        next.pull_tokens = next.fetch_tokens - computed;
         step.pulls.push(next);
         continue;
       }

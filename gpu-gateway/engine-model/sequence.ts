@@ -13,6 +13,8 @@ export type EngineRequest = {
   readonly priority: number;
   /** KV comes from a prefill instance. */
   readonly remote: boolean;
+  /** KV of the first so many tokens may be had from elsewhere: it is fetched where the own cache has less, and the rest computed. */
+  readonly fetch_tokens?: number;
   /** Keep the blocks after the end, for a decode instance to pull. */
   readonly hold: boolean;
 };
@@ -20,7 +22,7 @@ export type EngineRequest = {
 /**
  *   waiting ─▶ prefilling ─▶ decoding ─▶ gone
  *      │  ◀──preempted──┴───────┘         ▲
- *      └────▶ receiving ─▶ decoding       │   (remote)
+ *      └────▶ receiving ─▶ decoding, prefilling   (remote, fetched)
  *      └──────────┴── aborted ────────────┘
  */
 export type SequenceState = "waiting" | "prefilling" | "receiving" | "decoding" | "gone";
@@ -40,10 +42,12 @@ export class Sequence<R extends EngineRequest = EngineRequest> {
   emitted = 0;
   /** Prompt tokens found in the prefix cache when it was first admitted; -1: it was not yet. */
   cached = -1;
-  /** Of a remote request: how many tokens of KV to fetch. */
+  /** How many tokens of KV to fetch. */
   pull_tokens = 0;
-  /** The KV is still to come from elsewhere. */
+  /** All of its prompt's KV is still to come from elsewhere. */
   remote: boolean;
+  /** So much of its prompt's KV is still to come from elsewhere. */
+  fetch_tokens: number;
   /** The step that last computed some of it. */
   step = -1;
   /** With pipeline stages: its last step is done then. */
@@ -55,6 +59,7 @@ export class Sequence<R extends EngineRequest = EngineRequest> {
     this.request = request;
     this.order = order;
     this.remote = request.remote;
+    this.fetch_tokens = request.remote ? request.prompt_tokens : Math.min(request.fetch_tokens ?? 0, request.prompt_tokens - 1);
     this.keys = BlockKeys.of(request.prompt_tokens, request.block_hashes, request.prefix);
   }
 

@@ -1,12 +1,14 @@
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { mustProfile, prefillPairs, stepUs } from "../engine-model/profile.ts";
+import { asId } from "../../schema/core/ids.ts";
+import { baselinePolicies } from "../policy/defaults.ts";
 import { createFold } from "../policy/metering/fold.ts";
 import type { FoldOutput } from "../policy/metering/outputs.ts";
 import { CELL } from "./records.ts";
 import { seeded } from "./traces/random.ts";
 import { call, clusterOf, MODEL, pool, run, second, these, type Told } from "./testing.ts";
-import type { Arrival, Clients } from "./types.ts";
+import type { Arrival, CallTimes, Clients } from "./types.ts";
 
 const profile = mustProfile({ model: MODEL, tp: 1, pp: 1, all_reduce: "nccl", gpus_per_node: 4 });
 const PAIR = clusterOf([pool("prefill", 1), pool("decode", 1)]);
@@ -29,6 +31,7 @@ function bursts(seed: number, calls: number): Arrival[] {
   });
 }
 
+const ttft = (times: CallTimes | undefined) => Number(times?.first_token) - Number(times?.arrived);
 const names = ({ said }: Told) => said.map(({ event }) => event.type);
 const digest = (told: Told) =>
   createHash("sha256")
@@ -98,6 +101,40 @@ describe("one call", () => {
     );
     expect(samples[0]).toMatchObject({ now: second(1) + 2 * LINK, event: { running: 1, waiting: 0 } });
     expect(samples[0]?.event.kv_usage_ppm).toBeGreaterThan(0);
+  });
+});
+
+describe("a prefix that another instance has in its cache", () => {
+  const prefix = { block_tokens: 64, blocks: [1, 2, 3, 4, 5, 6, 7] };
+  const cluster = clusterOf([pool("prefill", 2), pool("decode", 1)]);
+  /** The second call computes its prompt beside the instance that has it, as it was told to. */
+  const told = (fetched_tokens: number) =>
+    run(cluster, these([call("a", 0, { prefix }), call("b", second(5), { prefix })]), undefined, {
+      policies: {
+        ...baselinePolicies({
+          scope: "fetching",
+          targets: cluster.pools.map(({ model, role, instances }) => ({ model, role, groups: instances })),
+        }),
+        routing: {
+          route: ({ call_id }) => {
+            const [first, second_one] = [asId<"instance">("prefill-001"), asId<"instance">("prefill-002")];
+            const decode = asId<"instance">("decode-001");
+            if (call_id === "a") return { type: "two_legs", prefill: first, decode };
+            return { type: "two_legs", prefill: second_one, decode, fetch_prefix: { instance_id: first, tokens: fetched_tokens } };
+          },
+        },
+      },
+    });
+  test("is fetched, and counts as cached", () => {
+    const [first, fetched] = told(448).calls;
+    expect([first?.cached_tokens, fetched?.cached_tokens]).toEqual([0, 448]);
+    expect(ttft(fetched)).toBeLessThan(ttft(first));
+  });
+  test("is computed when it is not there after all", () => {
+    const [first, computed] = told(480).calls;
+    expect(computed?.cached_tokens).toBe(0);
+    // But for the pull: decode has the first call's KV in its own cache.
+    expect(ttft(first) - ttft(computed)).toBeLessThan(1_000);
   });
 });
 

@@ -222,7 +222,9 @@ export class Gateway implements LegHost, FleetHost {
       entry.decode = null;
     }
     if (effect.role !== "prefill") entry.decode = effect.instance_id;
-    leg.start(handover);
+    const hint = effect.fetch_prefix_from;
+    const peer = hint === undefined ? undefined : this.fleet.member(hint.instance_id)?.group.engine;
+    leg.start(handover, hint === undefined || peer === undefined ? null : { engine: peer, tokens: hint.tokens });
   }
 
   #cannotStart(effect: StartLeg, cause: "instance_lost" | "kv_lost", detail: string): void {

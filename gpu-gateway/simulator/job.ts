@@ -33,6 +33,8 @@ export type JobInit = {
   readonly prefix: Prefix | undefined;
   readonly output_tokens: number;
   readonly handover: VirtualHandover | null;
+  /** Whose prefix cache has so much of the prompt's beginning. */
+  readonly fetch: { readonly engine: VirtualEngine; readonly tokens: number } | null;
   readonly answer: Answer;
 };
 
@@ -47,6 +49,8 @@ export class Job implements EngineRequest {
   readonly remote: boolean;
   readonly hold: boolean;
   readonly handover: VirtualHandover | null;
+  readonly fetch: JobInit["fetch"];
+  readonly fetch_tokens: number;
   readonly answer: Answer;
   /** The connection stands. */
   open = true;
@@ -69,6 +73,8 @@ export class Job implements EngineRequest {
     this.remote = init.role === "decode";
     this.hold = init.role === "prefill";
     this.handover = init.handover;
+    this.fetch = init.fetch;
+    this.fetch_tokens = init.fetch?.tokens ?? 0;
     this.answer = init.answer;
   }
 }

@@ -13,7 +13,7 @@ import type { SchedulerEvent } from "../policy/events.ts";
 import type { LegFailure, LegUsage } from "../policy/vocabulary.ts";
 import type { CallEntry } from "./call-entry.ts";
 import type { Alarm, VirtualClock } from "./clock.ts";
-import { Job, type Answer, type VirtualHandover } from "./job.ts";
+import { Job, type Answer, type JobInit, type VirtualHandover } from "./job.ts";
 import type { Recordable } from "./records.ts";
 import type { VirtualEngine } from "./virtual-engine.ts";
 import type { Wire } from "./wire.ts";
@@ -77,7 +77,7 @@ export class Leg implements Answer {
     return this.#job;
   }
 
-  start(handover: VirtualHandover | null): void {
+  start(handover: VirtualHandover | null, fetch: JobInit["fetch"]): void {
     const { leg_id, call_id, instance_id, role, weight, accept_by } = this.effect;
     const { clock, wire } = this.#host;
     const { call, output_tokens } = this.entry.sim;
@@ -90,6 +90,7 @@ export class Leg implements Answer {
       prefix: call.prefix,
       output_tokens: Math.max(1, Math.min(output_tokens, call.max_tokens)),
       handover,
+      fetch,
       answer: this,
     });
     this.#job = job;

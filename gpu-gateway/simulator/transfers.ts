@@ -1,17 +1,27 @@
 /**
- * KV on its way from prefill to decode instances, over links that all transfers share (engine-model/transfer.ts). What a fault does to
- * one happens here; what a pull means to the two engines is theirs.
+ * KV on its way between instances, over links that all transfers share (engine-model/transfer.ts). What a fault does to one happens
+ * here; what a pull means to the two engines is theirs.
  */
 import { A100_FABRIC, TransferModel } from "../engine-model/transfer.ts";
 import type { Task, VirtualClock } from "./clock.ts";
 import type { TransferFault } from "./faults/hooks.ts";
-import type { Job, VirtualHandover } from "./job.ts";
+import type { Job } from "./job.ts";
 import type { VirtualEngine } from "./virtual-engine.ts";
 
 /** A read that nobody answers is given up after this (engines/simulated/kv-channel.ts). */
 const LOST_NOTICED_US = 5_000_000;
 
-type Transfer = { readonly to: VirtualEngine; readonly job: Job; readonly handover: VirtualHandover; readonly fault: TransferFault | null };
+/** One instance reads another's KV. */
+export type Reading = {
+  readonly job: Job;
+  readonly from: VirtualEngine;
+  readonly to: VirtualEngine;
+  readonly bytes: number;
+  /** May come twice, after a fault. */
+  readonly arrived: () => void;
+  readonly lost: () => void;
+};
+type Transfer = { readonly reading: Reading; readonly fault: TransferFault | null };
 
 export class Transfers implements Task {
   readonly #clock: VirtualClock;
@@ -30,18 +40,19 @@ export class Transfers implements Task {
     this.#faults.push({ fault, until, fired });
   }
 
-  begin(to: VirtualEngine, job: Job, handover: VirtualHandover, bytes: number): void {
+  begin(reading: Reading): void {
     const { now } = this.#clock;
-    if (!handover.engine.alive) return to.kvLost(job);
+    const { job, from, to, bytes } = reading;
+    if (!from.alive) return reading.lost();
     const fault = this.#takeFault();
-    const transfer = { to, job, handover, fault };
+    const transfer = { reading, fault };
     if (fault?.type === "lost") {
       this.#transfers.set(job.id, transfer);
       this.#clock.alarm(now + LOST_NOTICED_US, () => this.#transfers.get(job.id) === transfer && this.#lose(transfer));
       return;
     }
-    const outcome = this.#model.begin(job.id, handover.engine.gpus, to.gpus, bytes, now);
-    if (outcome.type === "refused") return to.kvLost(job);
+    const outcome = this.#model.begin(job.id, from.gpus, to.gpus, bytes, now);
+    if (outcome.type === "refused") return reading.lost();
     this.#transfers.set(job.id, transfer);
     this.#arm();
   }
@@ -55,8 +66,8 @@ export class Transfers implements Task {
   /** Who pulls from it gets nothing more; what it pulls itself ends with it. */
   engineDied(engine: VirtualEngine): void {
     for (const transfer of this.#transfers.values()) {
-      if (transfer.to === engine) this.cancel(transfer.job);
-      else if (transfer.handover.engine === engine) this.#lose(transfer);
+      if (transfer.reading.to === engine) this.cancel(transfer.reading.job);
+      else if (transfer.reading.from === engine) this.#lose(transfer);
     }
   }
 
@@ -71,23 +82,24 @@ export class Transfers implements Task {
   }
 
   #arrived(transfer: Transfer): void {
-    const { to, job, handover, fault } = transfer;
+    const { reading, fault } = transfer;
     if (fault?.type === "late") {
-      this.#clock.alarm(this.#clock.now + fault.by, () => this.#transfers.get(job.id) === transfer && this.#over(transfer));
+      const again = () => this.#transfers.get(reading.job.id) === transfer && this.#over(reading);
+      this.#clock.alarm(this.#clock.now + fault.by, again);
       return;
     }
-    this.#over(transfer);
-    if (fault?.type === "duplicated") this.#clock.alarm(this.#clock.now + fault.after, () => to.alive && to.received(job, handover));
+    this.#over(reading);
+    if (fault?.type === "duplicated") this.#clock.alarm(this.#clock.now + fault.after, () => reading.to.alive && reading.arrived());
   }
 
-  #over({ to, job, handover }: Transfer): void {
-    this.#transfers.delete(job.id);
-    to.received(job, handover);
+  #over(reading: Reading): void {
+    this.#transfers.delete(reading.job.id);
+    reading.arrived();
   }
 
-  #lose(transfer: Transfer): void {
-    this.cancel(transfer.job);
-    transfer.to.kvLost(transfer.job);
+  #lose({ reading }: Transfer): void {
+    this.cancel(reading.job);
+    reading.lost();
   }
 
   #takeFault(): TransferFault | null {

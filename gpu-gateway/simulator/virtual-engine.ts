@@ -5,7 +5,7 @@
  * Of a prefill leg the blocks are held when it ends, for the lease; a decode leg that has the hand-over renews it until it has pulled.
  * As on vLLM, the pull names blocks and nobody checks whose they are.
  */
-import { EngineModel, type Sequence } from "../engine-model/engine.ts";
+import { EngineModel, type Sequence, type Step } from "../engine-model/engine.ts";
 import type { ModelProfile } from "../engine-model/profile.ts";
 import type { Endpoint } from "../engine-model/transfer.ts";
 import { failure } from "../../schema/core/errors.ts";
@@ -125,26 +125,6 @@ export class VirtualEngine {
     this.#ask(this.#free_at);
   }
 
-  received(job: Job, handover: VirtualHandover): void {
-    const { clock } = this.#world;
-    // A second arrival carries what the first one read, and is for nothing.
-    if (job.received_at !== null) return;
-    job.received_at = clock.now;
-    this.#tellPull(job, handover);
-    handover.engine.pulled(handover.job);
-    this.model.received(job.id);
-    this.kick();
-  }
-
-  /** The KV did not come: the engine gives the request up. */
-  kvLost(job: Job): void {
-    if (!this.#jobs.delete(job)) return;
-    this.model.abort(job.id);
-    this.#letGo(job);
-    this.#fail(job, { cause: "kv_lost", failure: failure("engine_failed", "the KV cache could not be fetched") });
-    this.kick();
-  }
-
   /** A decode instance has what it wanted of this leg's blocks, or wants it no more. */
   pulled(job: Job): void {
     job.puller = null;
@@ -162,9 +142,12 @@ export class VirtualEngine {
     const { now } = this.#world.clock;
     if (this.#hangs_until > now) return this.#ask(this.#hangs_until);
     const step = this.model.step(now);
-    for (const sequence of step.pulls) this.#pull(sequence);
     this.#idle = step.done_at === null;
-    if (step.done_at === null) return;
+    if (step.done_at !== null) this.#stepBegun(step, now, step.done_at);
+    for (const sequence of step.pulls) this.#pull(sequence);
+  }
+
+  #stepBegun(step: Step<Job>, now: number, done_at: number): void {
     this.steps++;
     this.busy_us += step.next_at - now;
     this.prefill_tokens += step.prefill_tokens;
@@ -173,9 +156,9 @@ export class VirtualEngine {
     const done = this.#spare.pop() ?? new StepDone(this);
     for (const sequence of step.emitters) done.jobs.push(sequence.request);
     for (const sequence of step.finished) done.finished.push(sequence);
-    this.#world.clock.schedule(step.done_at, done);
+    this.#world.clock.schedule(done_at, done);
     this.#free_at = step.next_at;
-    if (step.next_at < step.done_at) this.#ask(step.next_at);
+    if (step.next_at < done_at) this.#ask(step.next_at);
   }
 
   /** StepDone. */
@@ -236,15 +219,47 @@ export class VirtualEngine {
 
   #pull(sequence: Sequence<Job>): void {
     const job = sequence.request;
-    const { handover } = job;
-    if (handover === null) return;
-    this.#world.transfers.begin(this, job, handover, sequence.pull_tokens * this.profile.kv_bytes_per_token);
+    const { transfers } = this.#world;
+    const bytes = sequence.pull_tokens * this.profile.kv_bytes_per_token;
+    const { handover, fetch } = job;
+    if (handover !== null) {
+      const [arrived, lost] = [() => this.#received(job, handover), () => this.#kvLost(job)];
+      return transfers.begin({ job, from: handover.engine, to: this, bytes, arrived, lost });
+    }
+    const compute = () => {
+      this.model.notReceived(job.id);
+      this.kick();
+    };
+    // What the hint promised may have been evicted meanwhile.
+    if (fetch === null || !fetch.engine.alive || fetch.engine.model.cachedTokens(sequence.keys) < fetch.tokens) return compute();
+    const arrived = () => {
+      this.model.received(job.id);
+      this.kick();
+    };
+    transfers.begin({ job, from: fetch.engine, to: this, bytes, arrived, lost: compute });
+  }
+
+  #received(job: Job, handover: VirtualHandover): void {
+    const { clock } = this.#world;
+    job.received_at ??= clock.now;
+    this.#tellPull(job, handover);
+    handover.engine.pulled(handover.job);
+    this.model.received(job.id);
+    this.kick();
+  }
+
+  /** The KV did not come: the engine gives the request up. */
+  #kvLost(job: Job): void {
+    if (!this.#jobs.delete(job)) return;
+    this.model.abort(job.id);
+    this.#letGo(job);
+    this.#fail(job, { cause: "kv_lost", failure: failure("engine_failed", "the KV cache could not be fetched") });
+    this.kick();
   }
 
   #letGo(job: Job): void {
-    if (job.handover === null) return;
     this.#world.transfers.cancel(job);
-    if (job.received_at === null) job.handover.engine.pulled(job.handover.job);
+    if (job.handover !== null && job.received_at === null) job.handover.engine.pulled(job.handover.job);
   }
 
   #cutOff(job: Job, detail: string): void {
