@@ -241,7 +241,9 @@ export class VirtualEngine {
 
   #received(job: Job, handover: VirtualHandover): void {
     const { clock } = this.#world;
-    job.received_at ??= clock.now;
+    // A second arrival carries what the first one read, and is for nothing.
+    if (job.received_at !== null) return;
+    job.received_at = clock.now;
     this.#tellPull(job, handover);
     handover.engine.pulled(handover.job);
     this.model.received(job.id);
