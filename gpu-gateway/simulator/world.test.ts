@@ -84,7 +84,9 @@ describe("a P→D transfer", () => {
   const pair = clusterOf([pool("prefill", 1), pool("decode", 1)]);
   const long = second(100);
   test("that is lost is noticed after 5 s: prefilled again", () => {
-    const told = sound(run(pair, these(crowd(1)), (world) => world.nextTransfer({ type: "lost" }, long)));
+    let fired = 0;
+    const told = sound(run(pair, these(crowd(1)), (world) => world.nextTransfer({ type: "lost" }, long, () => fired++)));
+    expect(fired).toBe(1);
     expect(failures(told).map(({ cause }) => cause)).toEqual(["kv_lost"]);
     expect(told.calls[0]?.transfer).toBeLessThan(10_000);
     expect(told.calls[0]?.first_token).toBeGreaterThan(second(5));
