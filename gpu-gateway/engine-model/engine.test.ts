@@ -199,8 +199,8 @@ describe("an engine", () => {
 });
 
 type Action =
-  | { type: "add"; prompt: number; output: number; remote: boolean; hold: boolean; group: number }
-  | { type: "step" | "abort" | "release" | "expire" | "drop" | "receive"; pick: number };
+  | { type: "add"; prompt: number; output: number; remote: boolean; hold: boolean; group: number; priority: number; fetch: number }
+  | { type: "step" | "abort" | "release" | "expire" | "drop" | "receive" | "miss"; pick: number };
 const action: fc.Arbitrary<Action> = fc.oneof(
   fc.record({
     type: fc.constant("add" as const),
@@ -209,21 +209,25 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     remote: fc.boolean(),
     hold: fc.boolean(),
     group: fc.nat(2),
+    priority: fc.nat(2),
+    fetch: fc.oneof(fc.constant(0), fc.nat(400)),
   }),
-  fc.record({ type: fc.constantFrom("step", "step", "step", "abort", "release", "expire", "receive"), pick: fc.nat(50) }),
+  fc.record({ type: fc.constantFrom("step", "step", "step", "abort", "release", "expire", "receive", "miss"), pick: fc.nat(50) }),
   fc.record({ type: fc.constant("drop" as const), pick: fc.nat(50) }),
 );
 
 /** Plays the actions; the log of all that the model said. */
-function play(actions: readonly Action[]): string {
-  const model = new EngineModel(A100, { kv_tokens: 800, sequences: 6, step_tokens: 256 });
+function play(actions: readonly Action[], kind: keyof typeof KINDS): string {
+  const { profile, batching } = KINDS[kind];
+  const model = new EngineModel(profile, { kv_tokens: 800, sequences: 6, step_tokens: 256, batching });
   const log: unknown[] = [];
   const emitted = new Map<string, number>();
   let [now, serial] = [0, 0];
   const step = () => {
-    const said = seen(model.step(now));
+    const step = model.step(now);
+    const said = seen(step);
     log.push(said);
-    now = said.done_at ?? now;
+    now = said.done_at === null ? now + 1_000_000 : step.next_at;
     for (const token of said.tokens) {
       expect(token.index).toBe(emitted.get(token.id) ?? 0); // each token once, in order
       emitted.set(token.id, token.index + 1);
@@ -234,8 +238,8 @@ function play(actions: readonly Action[]): string {
   for (const each of actions) {
     if (each.type === "add") {
       const hashes = Array.from({ length: Math.floor(each.prompt / BLOCK_TOKENS) }, (_, i) => `${each.group}:${i}`);
-      const { prompt: prompt_tokens, output: output_tokens, remote, hold } = each;
-      model.add({ id: `r${serial++}`, prompt_tokens, output_tokens, block_hashes: hashes, priority: 0, remote, hold });
+      const { prompt: prompt_tokens, output: output_tokens, fetch: fetch_tokens, priority, remote, hold } = each;
+      model.add({ id: `r${serial++}`, prompt_tokens, output_tokens, block_hashes: hashes, priority, remote, fetch_tokens, hold });
       continue;
     }
     const id = `r${each.pick}`;
@@ -243,6 +247,7 @@ function play(actions: readonly Action[]): string {
     else if (each.type === "abort") log.push(model.abort(id));
     else if (each.type === "release") log.push(model.releaseHeld(id));
     else if (each.type === "receive") model.received(id);
+    else if (each.type === "miss") model.notReceived(id);
     else if (each.type === "expire") log.push(model.lease(id, now), model.expire(now));
     else log.push(model.dropAll());
   }
@@ -260,11 +265,20 @@ function play(actions: readonly Action[]): string {
   return JSON.stringify(log);
 }
 
-test("random histories: no block leaks, tokens come once and in order, all ends, the same history says the same (I9)", () => {
-  fc.assert(
-    fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
-      expect(play(actions)).toBe(play(actions));
-    }),
-    { numRuns: 300 },
-  );
-});
+const KINDS = {
+  chunked: { profile: A100, batching: "chunked" },
+  whole: { profile: A100, batching: "prefill_first" },
+  stages: { profile: mustProfile({ model: "llama-3-8b", tp: 1, pp: 2, all_reduce: "nccl", gpus_per_node: 4 }), batching: "chunked" },
+} as const;
+
+test.each(["chunked", "whole", "stages"] as const)(
+  "random histories, %s: no block leaks, tokens come once and in order, all ends, the same history says the same (I9)",
+  (kind) => {
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
+        expect(play(actions, kind)).toBe(play(actions, kind));
+      }),
+      { numRuns: 300 },
+    );
+  },
+);

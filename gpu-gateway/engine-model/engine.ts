@@ -55,7 +55,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
   /** All that wait or run. Bounded by what the caller adds; running ones by `sequences`. */
   readonly #sequences = new Map<string, Sequence<R>>();
   readonly #waiting = new Waiting<R>();
-  /** Each in order of priority and arrival. A member that has left by another way is dropped when its list is next gone through. */
+  /** Each in order of priority and arrival. A member that left by another way (`#left`) is dropped before it may come back. */
   readonly #prefilling: Sequence<R>[] = [];
   readonly #decoding: Sequence<R>[] = [];
   readonly #held = new Map<string, Held>();
@@ -64,6 +64,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
   #added = 0;
   #now = 0;
   #preempted_now = false;
+  #left = false;
 
   constructor(profile: ModelProfile, limits: EngineLimits) {
     if (limits.step_tokens < limits.sequences)
@@ -99,6 +100,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     const sequence = this.#sequences.get(id);
     if (sequence === undefined) return false;
     if (sequence.state !== "waiting") this.#running--;
+    this.#left = true;
     this.#sequences.delete(id);
     sequence.state = "gone";
     this.kv.release(sequence.blocks);
@@ -172,6 +174,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     step.begin(this.limits.step_tokens);
     this.#now = now;
     this.#preempted_now = false;
+    if (this.#left) this.#dropThoseWhoLeft();
     if (!this.#whole_prompts) this.#decode();
     this.#prefill();
     // Whoever just gave its blocks back would take them again from those that needed them.
@@ -302,6 +305,18 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     list[place] = sequence;
   }
 
+  #dropThoseWhoLeft(): void {
+    for (const [list, state] of [
+      [this.#decoding, "decoding"],
+      [this.#prefilling, "prefilling"],
+    ] as const) {
+      let kept = 0;
+      for (const sequence of list) if (sequence.state === state) list[kept++] = sequence;
+      list.length = kept;
+    }
+    this.#left = false;
+  }
+
   #finish(sequence: Sequence<R>): void {
     sequence.state = "gone";
     this.#running--;
@@ -340,6 +355,7 @@ export class EngineModel<R extends EngineRequest = EngineRequest> {
     sequence.computed = 0;
     sequence.published = 0;
     sequence.state = "waiting";
+    this.#left = true;
     this.#running--;
     this.#waiting.add(sequence);
     this.#preempted_now = true;
