@@ -12,7 +12,13 @@ const ROOMS: readonly { readonly room: string; readonly prefix: string; readonly
   { room: "schema/db", prefix: "schema/db/", may: ["schema/core"] },
   { room: "policy", prefix: "gpu-gateway/policy/", may: ["schema/core"] },
   { room: "engine-model", prefix: "gpu-gateway/engine-model/", may: ["schema/core"] },
-  { room: "simulator", prefix: "gpu-gateway/simulator/", may: ["schema/core", "policy", "engine-model"] },
+  // Runs of the whole: sessions drive the gateway's own end of a link, and the books its line of time. Nothing that serves imports them.
+  ...["checkers", "faults", "sessions", "sim"].map((folder) => ({
+    room: "simulation",
+    prefix: `gpu-gateway/simulator/${folder}/`,
+    may: ["schema/core", "policy", "engine-model", "simulator", "runtime", "server"],
+  })),
+  { room: "simulator", prefix: "gpu-gateway/simulator/", may: ["schema/core", "policy", "engine-model", "simulation"] },
   { room: "ports", prefix: "gpu-gateway/ports/", may: ["schema/core", "policy"] },
   { room: "engines", prefix: "gpu-gateway/engines/", may: ["schema/core", "policy", "ports", "engine-model"] },
   { room: "providers", prefix: "gpu-gateway/providers/", may: ["schema/core", "policy", "ports", "node-agent"] },

@@ -47,8 +47,8 @@ export class SimMeter {
   #wall_step = 0n;
   #last_cut: Nanos | null = null;
   #call_ended = false;
-  /** What the next gateway would find of the shipping: a position and the fold's state there. */
-  #saved: { readonly position: number; readonly state: FoldState | undefined } = { position: 0, state: undefined };
+  /** What the next gateway would find of the shipping: a position and the fold's state there, as it is written. */
+  #saved: { readonly position: number; readonly state: string | null } = { position: 0, state: null };
   #fold: Fold = createFold(CELL);
   #folded = 0;
   #in_hand: readonly UsageEvent[] = [];
@@ -100,7 +100,8 @@ export class SimMeter {
     this.#open = this.#openCalls();
     this.#line = null;
     this.#in_hand = [];
-    this.#fold = createFold(CELL, this.#saved.state);
+    const { state } = this.#saved;
+    this.#fold = createFold(CELL, state === null ? undefined : (JSON.parse(state) as FoldState));
     this.#folded = this.#saved.position;
   }
 
@@ -112,7 +113,7 @@ export class SimMeter {
     const last = this.#last_cut;
     const due = last === null || minuteOf(now) > minuteOf(last) || (this.#call_ended && now - last >= USAGE_CUT);
     if (due) this.#cut();
-    else this.#ship();
+    else if (this.#in_hand.length > 0) this.#ship();
   }
 
   /**
@@ -213,8 +214,7 @@ export class SimMeter {
       if (this.#in_hand.length === 0) this.#gather();
       if (this.#in_hand.length > 0 && !this.#hand_over(this.#in_hand)) return;
       this.#in_hand = [];
-      const state = JSON.parse(JSON.stringify(this.#fold.checkpoint())) as FoldState;
-      this.#saved = { position: this.#folded, state };
+      this.#saved = { position: this.#folded, state: JSON.stringify(this.#fold.checkpoint()) };
       if (this.#folded >= this.#durable) return;
     }
   }
