@@ -154,3 +154,13 @@ test("random histories: no link above capacity, bytes conserved, no idle link in
     { numRuns: 200 },
   );
 });
+
+test("hours into a run, where a microsecond's parts are coarser than a byte takes, transfers still end", () => {
+  for (const begin of [2 ** 34 + 1, 2 ** 36 + 1, 2 ** 40 + 1]) {
+    const model = new TransferModel(fabric);
+    for (let i = 0; i < 200; i++) {
+      model.begin(`t${i}`, instance(0, 0, 1), instance(0, 1, 1), 1_000_003 * (i + 1), begin + i * 10_000);
+      expect([...runOut(model).keys()]).toEqual([`t${i}`]);
+    }
+  }
+});

@@ -131,7 +131,11 @@ export class TransferModel {
       let next = Number.POSITIVE_INFINITY;
       for (const transfer of this.#transfers) if (!this.#isOver(transfer)) next = Math.min(next, this.#nextOf(transfer));
       const to = Math.min(now, next);
-      for (const transfer of this.#transfers) transfer.left_bytes = Math.max(0, transfer.left_bytes - transfer.rate * (to - this.#now));
+      for (const transfer of this.#transfers) {
+        const left = Math.max(0, transfer.left_bytes - transfer.rate * (to - this.#now));
+        // Hours into a run the rest may take less time than a number there can tell: no later instant would end it.
+        transfer.left_bytes = transfer.rate > 0 && to + left / transfer.rate === to ? 0 : left;
+      }
       this.#now = to;
       if (next > now) return;
       this.#share();
