@@ -125,6 +125,11 @@ const fileSchema = z.strictObject({
     .partial()
     .default({})
     .describe("which implementation answers each question, by its name in policy/README.md; the baseline where none is named"),
+  record_decisions: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("file for all that the scheduler is told and decides, for replay (docs/simulation.md); relative to the configuration file"),
 });
 type FileConfig = z.output<typeof fileSchema>;
 
@@ -163,7 +168,8 @@ export function loadConfig(file: string, env: Readonly<Record<string, string | u
   }
   faults.push(...crossFaults(parsed.data));
   if (faults.length > 0) return { type: "faults", faults };
-  const { cell, provider, state_dir, ...rest } = parsed.data;
+  const { cell, provider, state_dir, record_decisions, ...rest } = parsed.data;
+  const beside = (name: string) => path.resolve(path.dirname(file), name);
   const { node_id, gpus, engines } = provider;
   const catalogue = Object.fromEntries(Object.entries(engines).map(([name, source]) => [name, launch(source)]));
   return {
@@ -171,7 +177,8 @@ export function loadConfig(file: string, env: Readonly<Record<string, string | u
     config: {
       ...rest,
       cell: asId<"cell">(cell),
-      state_dir: path.resolve(path.dirname(file), state_dir),
+      state_dir: beside(state_dir),
+      ...(record_decisions === undefined ? {} : { record_decisions: beside(record_decisions) }),
       provider: { node_id: asId<"node">(node_id), gpus, engines: catalogue },
       adapters: Object.fromEntries(Object.entries(engines).map(([name, source]) => [name, adapter(source)])),
       database_url,

@@ -77,6 +77,16 @@ export type CatalogueOptions = {
   readonly estimates?: TimeEstimates;
 };
 
+/** All that makes the policies what they are, as data: nothing is left to defaults, so that it means the same when those have changed. */
+export type PolicyChoice = {
+  readonly names: PolicyNames;
+  readonly scope: string;
+  readonly targets: readonly GroupTarget[];
+  readonly queued_per_model_max: number;
+  readonly limits: SchedulerLimits;
+  readonly parameters: PolicyParameters;
+};
+
 export type Choice =
   | { readonly type: "ok"; readonly config: SchedulerConfig }
   /** All that is wrong, each in one line. */
@@ -87,9 +97,7 @@ export function choosePolicies(names: ChosenNames, options: CatalogueOptions): C
   const parameters = { ...DEFAULT_PARAMETERS, ...options.parameters };
   const faults = [...nameFaults(names), ...parameterFaults(names, parameters)];
   if (faults.length > 0) return { type: "faults", faults };
-  const named = Object.fromEntries(Object.entries(names).filter(([, name]) => name !== undefined));
-  const chosen = { ...DEFAULT_NAMES, ...named } as PolicyNames;
-  const limits: SchedulerLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const { names: chosen, limits } = inFull(names, options);
   const cache = cacheOf(chosen.cache);
   const estimates = needsTimes(chosen) ? (options.estimates ?? learnedTimes({ kinds_max: KINDS_MAX, ...parameters })) : null;
   const { deferred_pulls_max, kv_lease_margin } = limits;
@@ -107,6 +115,19 @@ export function choosePolicies(names: ChosenNames, options: CatalogueOptions): C
       ...(estimates === null ? {} : { estimates }),
       limits,
     },
+  };
+}
+
+/** The choice with its defaults. Its names and parameters may yet be faults: choosePolicies says. */
+export function inFull(names: ChosenNames, options: Omit<CatalogueOptions, "estimates">): PolicyChoice {
+  const named = Object.fromEntries(Object.entries(names).filter(([, name]) => name !== undefined));
+  return {
+    names: { ...DEFAULT_NAMES, ...named } as PolicyNames,
+    scope: options.scope,
+    targets: options.targets,
+    queued_per_model_max: options.queued_per_model_max ?? QUEUED_PER_MODEL_MAX,
+    limits: { ...DEFAULT_LIMITS, ...options.limits },
+    parameters: { ...DEFAULT_PARAMETERS, ...options.parameters },
   };
 }
 
