@@ -33,6 +33,7 @@ const { values } = parseArgs({
 
 type Measured = {
   readonly wall_s: number;
+  readonly processor_s: number;
   readonly tokens: number;
   readonly steps: number;
   readonly events: number;
@@ -112,6 +113,7 @@ if (values.case !== undefined) {
       const measured = apart(name);
       if (measured.done !== measured.calls) throw new Error(`${name}: only ${measured.done} of ${measured.calls} calls were done`);
       note(name, "wall", "s", measured.wall_s);
+      note(name, "processor", "s", measured.processor_s);
       note(name, "output tokens", "", measured.tokens);
       note(name, "tokens a second of wall", "", measured.tokens / measured.wall_s);
       note(name, "engine steps", "", measured.steps);
@@ -153,6 +155,7 @@ async function measure(name: string): Promise<Measured> {
   const { spec } = found;
   const clients = await found.clients();
   const targets = spec.pools.map(({ model, role, instances }) => ({ model, role, groups: instances }));
+  const before = process.cpuUsage();
   const began = performance.now();
   const result = runCluster({
     cluster: spec,
@@ -160,8 +163,11 @@ async function measure(name: string): Promise<Measured> {
     clients,
     seed: 1,
   });
+  const wall_s = (performance.now() - began) / 1_000;
+  const { user, system } = process.cpuUsage(before);
   return {
-    wall_s: (performance.now() - began) / 1_000,
+    wall_s,
+    processor_s: (user + system) / SECOND,
     tokens: result.output_tokens,
     steps: result.engine_steps,
     events: result.scheduler_events,

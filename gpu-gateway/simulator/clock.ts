@@ -48,6 +48,11 @@ export class VirtualClock {
     task.run();
   }
 
+  /** Nothing more happens before that instant. */
+  passTo(at: number): void {
+    this.now = Math.max(this.now, at);
+  }
+
   #push(at: number, order: number, task: Task): void {
     if (this.#size === this.#at.length) this.#grow();
     let place = this.#size++;

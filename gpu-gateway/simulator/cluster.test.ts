@@ -191,7 +191,7 @@ test("closed loop: what follows from the end of a call is sent after its client 
 });
 
 test("a run ends when asked to, with what is known", () => {
-  expect(run(PAIR, these(bursts(1, 50)), undefined, { until: second(3) })).toMatchObject({ ended_because: "until" });
+  expect(run(PAIR, these(bursts(1, 50)), undefined, { until: second(3) })).toMatchObject({ ended_because: "until", virtual: second(3) });
   let asked = 0;
   const told = run(PAIR, these(bursts(1, 50)), undefined, { stop: () => ++asked > 3 });
   expect(told.ended_because).toBe("stopped");

@@ -100,7 +100,10 @@ function passTime({ until, stop, observer }: RunOptions, clock: VirtualClock, dr
       if (stop?.() === true) return "stopped";
       second += SECOND;
     }
-    if (next > end) return "until";
+    if (next > end) {
+      clock.passTo(end);
+      return "until";
+    }
     clock.runNext();
   }
   return "clients_done";

@@ -34,7 +34,7 @@ export type JobInit = {
   readonly output_tokens: number;
   readonly handover: VirtualHandover | null;
   /** Whose prefix cache has so much of the prompt's beginning. */
-  readonly fetch: { readonly engine: VirtualEngine; readonly tokens: number } | null;
+  readonly peer_cache: { readonly engine: VirtualEngine; readonly tokens: number } | null;
   readonly answer: Answer;
 };
 
@@ -49,7 +49,7 @@ export class Job implements EngineRequest {
   readonly remote: boolean;
   readonly hold: boolean;
   readonly handover: VirtualHandover | null;
-  readonly fetch: JobInit["fetch"];
+  readonly peer_cache: JobInit["peer_cache"];
   readonly fetch_tokens: number;
   readonly answer: Answer;
   /** The connection stands. */
@@ -73,8 +73,8 @@ export class Job implements EngineRequest {
     this.remote = init.role === "decode";
     this.hold = init.role === "prefill";
     this.handover = init.handover;
-    this.fetch = init.fetch;
-    this.fetch_tokens = init.fetch?.tokens ?? 0;
+    this.peer_cache = init.peer_cache;
+    this.fetch_tokens = init.peer_cache?.tokens ?? 0;
     this.answer = init.answer;
   }
 }

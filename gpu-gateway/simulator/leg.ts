@@ -77,7 +77,7 @@ export class Leg implements Answer {
     return this.#job;
   }
 
-  start(handover: VirtualHandover | null, fetch: JobInit["fetch"]): void {
+  start(handover: VirtualHandover | null, peer_cache: JobInit["peer_cache"]): void {
     const { leg_id, call_id, instance_id, role, weight, accept_by } = this.effect;
     const { clock, wire } = this.#host;
     const { call, output_tokens } = this.entry.sim;
@@ -90,7 +90,7 @@ export class Leg implements Answer {
       prefix: call.prefix,
       output_tokens: Math.max(1, Math.min(output_tokens, call.max_tokens)),
       handover,
-      fetch,
+      peer_cache,
       answer: this,
     });
     this.#job = job;

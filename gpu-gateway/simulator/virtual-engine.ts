@@ -221,7 +221,7 @@ export class VirtualEngine {
     const job = sequence.request;
     const { transfers } = this.#world;
     const bytes = sequence.pull_tokens * this.profile.kv_bytes_per_token;
-    const { handover, fetch } = job;
+    const { handover, peer_cache } = job;
     if (handover !== null) {
       const [arrived, lost] = [() => this.#received(job, handover), () => this.#kvLost(job)];
       return transfers.begin({ job, from: handover.engine, to: this, bytes, arrived, lost });
@@ -231,12 +231,13 @@ export class VirtualEngine {
       this.kick();
     };
     // What the hint promised may have been evicted meanwhile.
-    if (fetch === null || !fetch.engine.alive || fetch.engine.model.cachedTokens(sequence.keys) < fetch.tokens) return compute();
+    if (peer_cache === null || !peer_cache.engine.alive || peer_cache.engine.model.cachedTokens(sequence.keys) < peer_cache.tokens)
+      return compute();
     const arrived = () => {
       this.model.received(job.id);
       this.kick();
     };
-    transfers.begin({ job, from: fetch.engine, to: this, bytes, arrived, lost: compute });
+    transfers.begin({ job, from: peer_cache.engine, to: this, bytes, arrived, lost: compute });
   }
 
   #received(job: Job, handover: VirtualHandover): void {
