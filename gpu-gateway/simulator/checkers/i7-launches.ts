@@ -22,14 +22,23 @@ type Group = {
 export class LaunchesChecker extends Books {
   readonly invariant = "I7";
   protected override unchecked_because = "no group was launched or stopped";
+  readonly #cluster: ClusterSpec;
+  readonly #targets: (epoch: number) => readonly number[];
   readonly #wanted = new Map<string, number>();
   readonly #groups = new Map<GroupId, Group>();
   readonly #stop_bound: number;
 
-  constructor(cluster: ClusterSpec, stop_bound: number) {
+  /** `targets`: how many groups the gateway of an epoch wants of each pool of the cluster. */
+  constructor(cluster: ClusterSpec, targets: (epoch: number) => readonly number[], stop_bound: number) {
     super();
+    this.#cluster = cluster;
+    this.#targets = targets;
     this.#stop_bound = stop_bound;
-    for (const { model, role, instances } of cluster.pools) add(this.#wanted, poolOf(model, role), instances);
+  }
+
+  gatewayStarted(epoch: number): void {
+    this.#wanted.clear();
+    for (const [n, { model, role }] of this.#cluster.pools.entries()) add(this.#wanted, poolOf(model, role), this.#targets(epoch)[n] ?? 0);
   }
 
   gatewayDied(): void {

@@ -141,6 +141,9 @@ export class GatewayDoor implements LinkDoor {
       this.#calls.add(entry);
       // One that is refused at the door is forgotten before this returns; who asked is told all the same.
       this.#parts.submit(sim);
+    } else if (this.#calls.running(call_id) !== undefined) {
+      // Live, the runtime attaches and policy hears nothing; here policy hears it, for it says that it does nothing then.
+      this.#parts.submit(this.#parts.callOf(frame));
     }
     if (!call.output.has(frame.from)) return refuse(link, frame, failure("gateway_lost", `frames after ${frame.from} are not kept`));
     const before = link.readers.get(call_id);

@@ -132,6 +132,8 @@ export class EdgeSession implements LinkEdge {
     const step = this.#steps[this.#durable.step];
     if (link !== this.#link || this.#durable.phase !== "calling" || step === undefined) return;
     if (frame.type !== "token" && frame.type !== "done" && frame.type !== "refused") return;
+    // Of a call that is over: sent twice, refused, and then taken after all.
+    if (this.#steps.slice(0, this.#durable.step).some(({ call }) => call === frame.call)) return;
     if (frame.call !== step.call) return this.#breach(`a frame of call ${frame.call} on the link of ${step.call}`);
     // Asked for twice on one link, by a client that sends its call again: told before, or told of another ending.
     if (frame.n <= this.#arrived || this.#waiting.at(-1)?.type === "call_over") return;

@@ -37,6 +37,7 @@ export function scenarioOf(seed: number): Scenario {
       launch_backoff_max: microsFromMs(limits.pick([4_000, 30_000])),
     },
     queued_per_model_max: limits.pick([2, 6, 20, 60]),
+    shrinks: limits.chance(40),
     budgets: Object.fromEntries(tenants.map((tenant) => [tenant, money.chance(25) ? money.between(1, 4) : 1_000])),
     sessions,
     faults: faultsOf(random.fork("faults"), heals_at),

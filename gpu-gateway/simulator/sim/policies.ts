@@ -6,7 +6,7 @@ import type { ServiceWeights } from "../../policy/ordering/service-counters.ts";
 import { SortedList } from "../../policy/ordering/sorted-list.ts";
 import type { SchedulerConfig } from "../../policy/scheduler.ts";
 import type { Plant } from "./plants.ts";
-import type { Scenario } from "./scenario.ts";
+import { type Scenario, targetsOf } from "./scenario.ts";
 
 export type PolicyChoice = {
   readonly admission: string;
@@ -21,17 +21,15 @@ export type PolicyChoice = {
 export const fairnessOf = ({ ordering }: PolicyChoice): ServiceWeights | null =>
   ordering === "vtc" ? DEFAULT_PARAMETERS.service_weights : null;
 
-export function policiesOf(
-  { policies, cluster, limits, queued_per_model_max }: Scenario,
-  epoch: number,
-  plant: Plant | null,
-): SchedulerConfig {
+export function policiesOf(scenario: Scenario, epoch: number, plant: Plant | null): SchedulerConfig {
+  const { policies, cluster, limits, queued_per_model_max } = scenario;
+  const targets = targetsOf(scenario, epoch);
   const { admission, ordering, routing, cache, seed, ttft_ms_max } = policies;
   const choice = choosePolicies(
     { admission, ordering, routing, cache },
     {
       scope: `cell_sim/${epoch}`,
-      targets: cluster.pools.map(({ model, role, instances }) => ({ model, role, groups: instances })),
+      targets: cluster.pools.map(({ model, role }, n) => ({ model, role, groups: targets[n] ?? 0 })),
       queued_per_model_max,
       limits,
       parameters: { seed, ttft_ms_max },

@@ -34,8 +34,8 @@ import { all } from "./observers.ts";
 import type { Plant } from "./plants.ts";
 import { plantedRow, plantedScheduler, plantedShipment } from "./planted.ts";
 import { fairnessOf, policiesOf } from "./policies.ts";
-import type { Scenario } from "./scenario.ts";
-import { targetsOf } from "./targets.ts";
+import { type Scenario, targetsOf } from "./scenario.ts";
+import { hits } from "./hits.ts";
 
 /** Events of one run at most: a world that makes more is going in circles. */
 export const EVENTS_MAX = 2_000_000;
@@ -88,6 +88,7 @@ class ScenarioRun {
   readonly #fired: Partial<Record<FaultKind, number>> = {};
   readonly #ended: Partial<Record<CallOutcome["type"] | "rejected", number>> = {};
   #world: World | null = null;
+  #epoch = 0;
   #events = 0;
   #now = 0 as Micros;
   #healed = false;
@@ -107,7 +108,7 @@ class ScenarioRun {
       new TenantsChecker(),
       new SessionLogChecker(),
       new MoneyChecker(),
-      new LaunchesChecker(cluster, limits.stop_bound ?? 0),
+      new LaunchesChecker(cluster, (epoch) => targetsOf(scenario, epoch), limits.stop_bound ?? 0),
       new LimitsChecker({
         snapshot,
         buffers: () => this.#buffers(),
@@ -220,7 +221,7 @@ class ScenarioRun {
     this.#clients.start();
     const { sessions, clients } = this.#clients;
     const gatewayRestart = (down: Micros): boolean => this.#restartGateway(world, down);
-    const targets = targetsOf({ clock: this.#clock, meter: this.#meter, sessions, clients, gatewayRestart });
+    const targets = hits({ clock: this.#clock, meter: this.#meter, sessions, clients, gatewayRestart });
     schedule(this.#scenario.faults, this.#clock.at, world, targets, (kind) => {
       this.#fired[kind] = (this.#fired[kind] ?? 0) + 1;
     });
@@ -237,6 +238,7 @@ class ScenarioRun {
   }
 
   #gatewayStarts(epoch: number): void {
+    this.#epoch = epoch;
     // What an earlier one had accepted was ended with its journal; what it had not journalled was never taken.
     this.#money.releaseAll();
     this.#told.gatewayStarted(epoch, this.#now);
@@ -269,9 +271,12 @@ class ScenarioRun {
     const { calls, legs, holding, reservations } = snapshot;
     if (calls + legs + holding + reservations > 0)
       return `${calls} calls, ${legs} legs, ${holding} held prefills, ${reservations} reservations are left`;
-    for (const { role, instances } of this.#scenario.cluster.pools) {
-      const ready = snapshot.instances.filter((one) => one.role === role && one.state === "ready").length;
-      if (ready !== instances) return `${ready} of ${instances} ${role} instances are ready`;
+    const targets = targetsOf(this.#scenario, this.#epoch);
+    for (const [n, { role }] of this.#scenario.cluster.pools.entries()) {
+      const there = snapshot.instances.filter((one) => one.role === role);
+      const ready = there.filter(({ state }) => state === "ready").length;
+      if (ready !== targets[n] || there.length !== ready)
+        return `${ready} ready of ${there.length} ${role} instances, where ${targets[n]} are wanted`;
     }
     if (this.#money.held > 0) return `${this.#money.held} calls still hold money`;
     return null;

@@ -37,6 +37,10 @@ export type SessionPlan = {
   readonly calls: readonly CallPlan[];
 };
 
+/** How many instances the gateway of this epoch wants of each pool of the cluster. */
+export const targetsOf = ({ cluster, shrinks }: Pick<Scenario, "cluster" | "shrinks">, epoch: number): readonly number[] =>
+  cluster.pools.map(({ instances }) => (shrinks && epoch > 1 && instances > 1 ? instances - 1 : instances));
+
 export type Scenario = {
   readonly format: typeof SCENARIO_FORMAT;
   readonly seed: number;
@@ -44,6 +48,8 @@ export type Scenario = {
   readonly policies: PolicyChoice;
   readonly limits: Partial<SchedulerLimits>;
   readonly queued_per_model_max: number;
+  /** From the second start of the gateway on, a pool of several instances has a target of one fewer: the surplus is drained. */
+  readonly shrinks: boolean;
   /** By tenant: what it may spend in all, in calls of the largest size (see money.ts). */
   readonly budgets: Readonly<Record<string, number>>;
   readonly sessions: readonly SessionPlan[];

@@ -58,7 +58,7 @@ export class Summary {
       `not checked, in so many runs: ${list(this.unchecked) || "none"}`,
     ];
     for (const { seed, outcome } of this.failures.toSorted((a, b) => a.seed - b.seed).slice(0, LISTED_MAX))
-      lines.push(`seed ${seed}: ${told(outcome)}`);
+      lines.push(`seed ${seed}: ${told(outcome).split("\n", 1)[0]}`);
     if (this.failures.length > LISTED_MAX) lines.push(`… and ${this.failures.length - LISTED_MAX} more`);
     return `${lines.join("\n")}\n`;
   }

@@ -20,7 +20,7 @@ export type TargetParts = {
   readonly gatewayRestart: (down: Micros) => boolean;
 };
 
-export function targetsOf({ clock, meter, sessions, clients, gatewayRestart }: TargetParts): FaultTargets {
+export function hits({ clock, meter, sessions, clients, gatewayRestart }: TargetParts): FaultTargets {
   function whenListening(which: number, hit: (session: EdgeSession) => boolean, fired: () => void, looks = 0): void {
     const listening = sessions.filter((session) => session.listening);
     const chosen = nth(looks < LOOKS_MAX ? listening : sessions, which);
