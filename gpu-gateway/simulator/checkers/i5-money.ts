@@ -2,7 +2,6 @@
  * I5: committed money never exceeds a budget; debits equal credits; what is posted never exceeds what was held; nothing runs that no money is
  * held for; and when all is over no hold is left. Sums of its own, from the transfers and the ledger's words on them.
  */
-import type { CallId } from "../../../schema/core/ids.ts";
 import type { Transfer, TransferOutcome } from "../../../schema/core/ledger/transfer.ts";
 import type { Micros } from "../../../schema/core/time.ts";
 import type { Effect } from "../../policy/effects.ts";
@@ -42,7 +41,7 @@ export class MoneyChecker extends Books {
     for (const effect of effects)
       if (effect.type === "start_leg")
         this.check(
-          (this.#calls_held.get(effect.call_id as CallId) ?? 0) > 0,
+          (this.#calls_held.get(effect.call_id) ?? 0) > 0,
           now,
           () => `${effect.leg_id} was started and no money is held for its call`,
         );

@@ -60,15 +60,8 @@ export class LaunchesChecker extends Books {
 
   #apply(event: SchedulerEvent): void {
     switch (event.type) {
-      case "group_launched": {
-        const [first] = event.instances;
-        const known = this.#groups.get(event.group_id);
-        const pool = known?.pool ?? (first === undefined ? null : poolOf(first.model, first.role));
-        if (pool === null) return;
-        const instances = new Map(event.instances.map(({ instance_id }) => [instance_id, "loading" as InstanceState]));
-        this.#groups.set(event.group_id, { pool, effect_id: null, stop_by: known?.stop_by ?? null, instances });
-        return;
-      }
+      case "group_launched":
+        return this.#launched(event);
       case "instance_state":
         for (const { instances } of this.#groups.values())
           if (instances.has(event.instance_id)) instances.set(event.instance_id, event.state);
@@ -80,8 +73,27 @@ export class LaunchesChecker extends Books {
       case "group_stopped":
         this.#groups.delete(event.group_id);
         return;
-      default:
+      case "call_arrived":
+      case "call_cancelled":
+      case "leg_accepted":
+      case "leg_first_token":
+      case "leg_progress":
+      case "leg_finished":
+      case "leg_failed":
+      case "leg_cancelled":
+      case "kv_released":
+      case "instance_sampled":
+      case "timer":
     }
+  }
+
+  #launched({ group_id, instances }: Extract<SchedulerEvent, { type: "group_launched" }>): void {
+    const [first] = instances;
+    const known = this.#groups.get(group_id);
+    const pool = known?.pool ?? (first === undefined ? null : poolOf(first.model, first.role));
+    if (pool === null) return;
+    const states = new Map<InstanceId, InstanceState>(instances.map(({ instance_id }) => [instance_id, "loading"]));
+    this.#groups.set(group_id, { pool, effect_id: null, stop_by: known?.stop_by ?? null, instances: states });
   }
 
   #launch({ group_id, effect_id, model, role }: Extract<Effect, { type: "launch_group" }>, now: Micros): void {

@@ -26,6 +26,7 @@ export class Crew {
       const { value, done: over } = jobs.next();
       present = over === true ? null : value;
       if (present === null) resolve();
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
       else worker.postMessage(present);
     };
     worker.on("message", (one: Done) => {

@@ -24,7 +24,12 @@ const PROGRESS_MS = 5_000;
 const SHRINK_RUNS_MAX = 400;
 const SHRINK_MS_MAX = 60_000;
 
-type Kept = { readonly format: typeof SCENARIO_FORMAT; readonly commit: string; readonly plant: Plant | null; readonly scenario: Scenario };
+type Kept = {
+  readonly format: number;
+  readonly commit: string;
+  readonly plant: Plant | null;
+  readonly scenario: Scenario & { readonly format: number };
+};
 
 const say = (text: string): void => void process.stdout.write(text);
 const complain = (text: string): void => void process.stderr.write(text);
@@ -99,14 +104,14 @@ function one(options: SimOptions, job: Job): number {
 }
 
 function replay(options: SimOptions, file: string): number {
-  let kept: Kept;
+  let kept: Kept | null;
   try {
-    kept = JSON.parse(readFileSync(file, "utf8")) as Kept;
+    kept = JSON.parse(readFileSync(file, "utf8")) as Kept | null;
   } catch (error) {
     complain(`sim: ${file} cannot be read as a scenario: ${error instanceof Error ? error.message : String(error)}\n`);
     return EXIT.usage;
   }
-  if (kept.format !== SCENARIO_FORMAT || kept.scenario?.format !== SCENARIO_FORMAT) {
+  if (kept?.format !== SCENARIO_FORMAT || kept.scenario?.format !== SCENARIO_FORMAT) {
     complain(`sim: ${file} is no scenario of format ${SCENARIO_FORMAT}; a failing run writes one, and says where\n`);
     return EXIT.usage;
   }

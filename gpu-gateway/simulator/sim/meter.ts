@@ -163,7 +163,7 @@ export class SimMeter {
     });
     this.#line = line;
     this.#write({ type: "boot", t: line.now(), cell: CELL, epoch, boot_id: `boot_${epoch}` });
-    for (const call of [...this.#open]) {
+    for (const call of this.#open) {
       const { code } = failure("gateway_lost");
       const tokens = { prompt: 0, cached: 0, completion: 0 };
       this.#write({ type: "call_ended", t: line.now(), call, outcome: "failed", code, tokens });

@@ -95,7 +95,7 @@ export class SimMoney {
 
   /** A gateway starts: nothing that an earlier one held for goes on. */
   releaseAll(): void {
-    for (const call of [...this.#held.keys()]) this.release(call);
+    for (const call of this.#held.keys()) this.release(call);
   }
 
   #post(transfer: Transfer): TransferOutcome {

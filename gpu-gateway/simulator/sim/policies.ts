@@ -1,5 +1,4 @@
 /** The policies of a scenario: names from the catalogue, the scenario's limits, and, for a planted bug, one answer made wrong. */
-import { microsFromMs } from "../../../schema/core/time.ts";
 import { choosePolicies, DEFAULT_PARAMETERS } from "../../policy/catalogue.ts";
 import type { Admission, CallQueue, Elasticity, Ordering, Queued } from "../../policy/policies.ts";
 import type { ServiceWeights } from "../../policy/ordering/service-counters.ts";
@@ -37,18 +36,11 @@ export function policiesOf(scenario: Scenario, epoch: number, plant: Plant | nul
   );
   if (choice.type === "faults") throw new Error(`the scenario's policies cannot be had: ${choice.faults.join("; ")}`);
   const { config } = choice;
-  switch (plant) {
-    case "I7":
-      return { ...config, elasticity: forgetsWhatLaunches(config.elasticity) };
-    case "I8":
-      return { ...config, admission: takesEverything };
-    case "I9":
-      return { ...config, ordering: ordersByWhoAsks() };
-    case "I12":
-      return { ...config, ordering: favoursOne(config.ordering) };
-    default:
-      return config;
-  }
+  if (plant === "I7") return { ...config, elasticity: forgetsWhatLaunches(config.elasticity) };
+  if (plant === "I8") return { ...config, admission: takesEverything };
+  if (plant === "I9") return { ...config, ordering: ordersByWhoAsks() };
+  if (plant === "I12") return { ...config, ordering: favoursOne(config.ordering) };
+  return config;
 }
 
 // ── planted bugs
@@ -95,4 +87,3 @@ function favoursOne(ordering: Ordering): Ordering {
 
 /** Long enough to be met by an idle cluster, short enough to be missed by a full one. */
 export const TTFT_OBJECTIVES_MS = [2_000, 10_000, 60_000] as const;
-export const SECOND = microsFromMs(1_000);

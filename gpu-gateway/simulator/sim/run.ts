@@ -222,9 +222,15 @@ class ScenarioRun {
     const { sessions, clients } = this.#clients;
     const gatewayRestart = (down: Micros): boolean => this.#restartGateway(world, down);
     const targets = hits({ clock: this.#clock, meter: this.#meter, sessions, clients, gatewayRestart });
-    schedule(this.#scenario.faults, this.#clock.at, world, targets, (kind) => {
-      this.#fired[kind] = (this.#fired[kind] ?? 0) + 1;
-    });
+    schedule(
+      this.#scenario.faults,
+      (at, act) => this.#at(at, act),
+      world,
+      targets,
+      (kind) => {
+        this.#fired[kind] = (this.#fired[kind] ?? 0) + 1;
+      },
+    );
     this.#at(this.#scenario.heals_at, () => (this.#healed = true));
     this.#tick();
   }
