@@ -175,12 +175,12 @@ const atLeastOne = (text: string): number => {
   return value;
 };
 
-program
+const plan = program
   .command("plan")
   .description("replay a trace against a cluster description: nodes, split, policies, latency, cost, and where it breaks")
   .argument("<trace>", "a trace file, or sharegpt[:calls=…,per_second=…], or agents[:agents=…,turns=…] (generated)")
-  .requiredOption("--cluster <file>", "the cluster description (examples/clusters/)")
-  .requiredOption("--slo <objectives>", "as ttft=200ms,tpot=100ms,attainment=0.9")
+  .option("--cluster <file>", "the cluster description (examples/clusters/)")
+  .option("--slo <objectives>", "as ttft=200ms,tpot=100ms,attainment=0.9")
   .option("--format <format>", "mooncake, azure, sessions or millrace (else seen from the file)")
   .option("--nodes <n or a-b>", "instead of the file's nodes; of a range, the fewest that do")
   .option(
@@ -217,6 +217,18 @@ Formats, and how to read the answer: docs/planning.md`,
   .action(async (trace: string, flags) => {
     const { planCommand } = await import("./commands/plan.ts");
     process.exitCode = await planCommand(trace, flags);
+  });
+plan
+  .command("export")
+  .description("our own metered calls as a trace: sizes, instants and names, no prompts (reads DATABASE_URL, else the running product's)")
+  .requiredOption("--from <instant>", "RFC 3339")
+  .requiredOption("--to <instant>", "RFC 3339")
+  .option("--tenant <id>", "only this tenant's")
+  .option("--out <file>", "else standard output")
+  .option("--state <dir>", "the state folder of the running product (MILLRACE_STATE)")
+  .action(async (flags) => {
+    const { exportCommand } = await import("./plan/export.ts");
+    process.exitCode = await exportCommand(flags, process.env);
   });
 
 const keys = program.command("keys").description("API keys: create, list, revoke");

@@ -39,8 +39,8 @@ export type PlanRequest = {
 };
 
 export type PlanFlags = {
-  readonly cluster: string;
-  readonly slo: string;
+  readonly cluster?: string;
+  readonly slo?: string;
   readonly format?: string;
   readonly nodes?: string;
   readonly policies?: readonly string[];
@@ -72,8 +72,8 @@ export function planRequest(trace: string, flags: PlanFlags): PlanRequest {
     }
   };
   const trace_request = attempt(() => traceOf(trace, flags));
-  const slo = attempt(() => sloOf(flags.slo));
-  const cluster = attempt(() => clusterOf(flags));
+  const slo = attempt(() => sloOf(flags.slo ?? missing("--slo, as ttft=200ms,tpot=100ms,attainment=0.9")));
+  const cluster = attempt(() => clusterOf(flags.cluster ?? missing("--cluster, a file like those in examples/clusters/"), flags));
   if (trace_request === null || slo === null || cluster === null) throw new UsageFault(faults.join("\n  "));
   return {
     trace: trace_request,
@@ -153,12 +153,16 @@ function shareOf(text: string): number {
   return share;
 }
 
-function clusterOf(flags: PlanFlags): ClusterFile {
-  const value = jsonFile(flags.cluster);
+function missing(what: string): never {
+  throw new UsageFault(`a plan needs ${what}`);
+}
+
+function clusterOf(file: string, flags: PlanFlags): ClusterFile {
+  const value = jsonFile(file);
   const nodes = flags.nodes === undefined ? {} : { nodes: nodesOf(flags.nodes) };
   const policies = flags.policies === undefined ? {} : { policies: flags.policies.map(policySetOf) };
   const outcome = parseClusterFile(typeof value === "object" && value !== null ? { ...value, ...nodes, ...policies } : value);
-  if (outcome.type === "faults") throw new UsageFault(`${flags.cluster}: ${outcome.faults.join("; ")}`);
+  if (outcome.type === "faults") throw new UsageFault(`${file}: ${outcome.faults.join("; ")}`);
   return outcome.cluster;
 }
 

@@ -7,10 +7,10 @@ export type Axis = { readonly label: string; readonly max: number; readonly min?
 export type Mark = { readonly axis: "x" | "y"; readonly at: number; readonly label: string };
 
 const WIDTH = 440;
-const HEIGHT = 250;
-const LEFT = 52;
+const HEIGHT = 256;
+const LEFT = 48;
 const RIGHT = 12;
-const TOP = 14;
+const TOP = 26;
 const BOTTOM = 42;
 
 export const escaped = (text: string): string =>
@@ -106,7 +106,7 @@ function frame(x: Axis, y: Axis, place: Place): string {
   const base = `<path class="base" d="M${LEFT} ${HEIGHT - BOTTOM}H${WIDTH - RIGHT}"/>`;
   const labels =
     `<text class="label" x="${(LEFT + WIDTH - RIGHT) / 2}" y="${HEIGHT - 6}" text-anchor="middle">${escaped(x.label)}</text>` +
-    `<text class="label" transform="translate(12 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">${escaped(y.label)}</text>`;
+    `<text class="label" x="2" y="12">${escaped(y.label)}</text>`;
   return grid.join("") + feet.join("") + base + labels;
 }
 
@@ -117,7 +117,7 @@ function markOf(mark: Mark, place: Place): string {
     return `<path class="mark" d="M${n(x)} ${TOP}V${HEIGHT - BOTTOM}"/><text class="note" x="${n(x + (left ? -5 : 5))}" y="${HEIGHT - BOTTOM - 6}" text-anchor="${left ? "end" : "start"}">${escaped(mark.label)}</text>`;
   }
   const y = place.y(mark.at);
-  return `<path class="mark" d="M${LEFT} ${n(y)}H${WIDTH - RIGHT}"/><text class="note" x="${LEFT + 5}" y="${n(y - 5 < TOP ? y + 14 : y - 5)}">${escaped(mark.label)}</text>`;
+  return `<path class="mark" d="M${LEFT} ${n(y)}H${WIDTH - RIGHT}"/><text class="note" x="${WIDTH - RIGHT - 4}" y="${n(y + 14)}" text-anchor="end">${escaped(mark.label)}</text>`;
 }
 
 type Framed = { readonly id: string; readonly title: string; readonly description: string; readonly height?: number };

@@ -7,7 +7,7 @@
  *  2. Configuration. On those nodes every configuration is tried at the trace's own load. Of those that meet the target the one with
  *     the highest goodput is chosen, ties by name. A configuration is bisected only if it holds at a load above the best so far:
  *     otherwise it cannot win, and has no goodput in the answer (`goodput: all` bisects every one).
- *  3. Figures. The chosen one is replayed once more to its end.
+ *  3. Figures. The chosen one is replayed once more to its end, and once at the load at which it breaks, to say how.
  *
  * Deterministic: same trace, file, options and seed, same answer.
  */
@@ -123,8 +123,9 @@ class Planner {
   #best(nodes: number): Candidate | null {
     const candidates = this.#candidates(nodes);
     const meeting = candidates.filter((candidate) => this.#trial(candidate, 1)?.met);
-    // Below its own load nothing is asked of a configuration while another one holds it.
-    const rivals = this.#options.goodput === "all" || meeting.length === 0 ? candidates : meeting;
+    // One that does not hold the trace's own load cannot have the highest goodput while another holds it; but it can have it per GPU.
+    const all = this.#options.goodput === "all" || this.#options.objective === "goodput_per_gpu" || meeting.length === 0;
+    const rivals = all ? candidates : meeting;
     if (this.#options.goodput === "none") return meeting[0] ?? null;
     let best: { candidate: Candidate; value: number } | null = null;
     for (const candidate of rivals) {
@@ -181,6 +182,11 @@ class Planner {
     const entry = this.#entries.get(keyOf(candidate));
     const known = entry?.trials.get(this.#options.workload.level(1));
     const finished = measured.ended === "complete";
+    const breaks_at = entry?.goodput?.fails_at ?? null;
+    if (breaks_at !== null && !this.#stopped) {
+      const { ended, met, figures } = this.#measure(candidate, breaks_at, true);
+      if (ended === "complete") entry?.trials.set(this.#options.workload.level(breaks_at), { multiple: breaks_at, ended, met, figures });
+    }
     const figures = finished ? measured.figures : (known?.figures ?? measured.figures);
     const done = measured.counted.filter((times) => times.outcome.type === "done");
     return {

@@ -14,7 +14,7 @@ export type RateSearch = {
 };
 
 /** Loads that are tried lie between these. */
-export const MULTIPLE_MIN = 1 / 1_024;
+export const MULTIPLE_MIN = 1 / 64;
 export const MULTIPLE_MAX = 1_024;
 
 /** Whatever the tolerance, a search ends here. */
