@@ -92,7 +92,7 @@ export class VirtualEngine {
   hangUp(job: Job): void {
     job.open = false;
     if (!this.#jobs.delete(job)) return;
-    this.model.abort(job.id);
+    this.#drop(job);
     this.#letGo(job);
     this.kick();
   }
@@ -260,6 +260,11 @@ export class VirtualEngine {
     this.kick();
   }
 
+  /** In its last step a prefill holds its KV already, and nobody will ever lease it. */
+  #drop(job: Job): void {
+    if (!this.model.abort(job.id)) this.model.releaseHeld(job.id);
+  }
+
   #letGo(job: Job): void {
     this.#world.transfers.cancel(job);
     if (job.handover !== null && job.received_at === null) job.handover.engine.pulled(job.handover.job);
@@ -268,7 +273,7 @@ export class VirtualEngine {
   #cutOff(job: Job, detail: string): void {
     this.#jobs.delete(job);
     if (this.alive) {
-      this.model.abort(job.id);
+      this.#drop(job);
       this.#letGo(job);
     } else this.#world.transfers.cancel(job);
     this.#fail(job, { cause: "stream_cut", failure: failure("engine_failed", detail) });
