@@ -65,6 +65,7 @@ async function many(options: SimOptions): Promise<number> {
   try {
     await crew.run(jobs(), Math.min(threads, seeds), (_job, done) => {
       summary.add(done);
+      if (isFailure(done.report)) complain(`sim: seed ${done.report.seed} failed: ${told(done.report.outcome).split("\n", 1)[0]}\n`);
       if (done.digest !== null) digests.set(done.report.seed, done.digest);
     });
   } finally {
