@@ -87,7 +87,7 @@ function searched(file: ClusterFile, nodes: number, sound: Sound): readonly Part
       }
     }
   }
-  return layouts;
+  return layouts.filter((parts) => parts.every(({ instances }) => instances <= (search.instances_max ?? Infinity)));
 }
 
 type Split = readonly [prefill: number, decode: number];

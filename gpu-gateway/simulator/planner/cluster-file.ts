@@ -6,27 +6,42 @@ import { BASELINE, nameOf, policySet, policySetFaults } from "./policy-sets.ts";
 const count = z.int().min(1);
 const shape = z.strictObject({ tp: count.max(64), pp: count.max(64).default(1) });
 
-/** As vLLM's options of these names, and what the gateway allows one instance. */
+/** As vLLM's options of these names, and what the gateway allows one instance. What is not said is as in ENGINE_DEFAULTS. */
 const engine = z.strictObject({
   /** max_num_seqs */
-  slots: count.max(4_096).default(256),
+  slots: count.max(4_096).optional(),
   /** max_num_batched_tokens */
-  step_tokens: count.max(1_048_576).default(2_048),
+  step_tokens: count.max(1_048_576).optional(),
   /** Prefill tokens in flight at one instance. */
-  prefill_tokens_max: count.max(16_777_216).default(16_384),
+  prefill_tokens_max: count.max(16_777_216).optional(),
   /** null: what fits beside the weights. */
-  kv_tokens: count.nullable().default(null),
-  kv_lease_ms: count.default(30_000),
-  batching: z.enum(["chunked", "prefill_first"]).default("chunked"),
+  kv_tokens: count.nullable().optional(),
+  kv_lease_ms: count.optional(),
+  batching: z.enum(["chunked", "prefill_first"]).optional(),
 });
-const engine_defaults = engine.parse({});
+export type EngineSettings = {
+  readonly slots: number;
+  readonly step_tokens: number;
+  readonly prefill_tokens_max: number;
+  readonly kv_tokens: number | null;
+  readonly kv_lease_ms: number;
+  readonly batching: "chunked" | "prefill_first";
+};
+const ENGINE_DEFAULTS: EngineSettings = {
+  slots: 256,
+  step_tokens: 2_048,
+  prefill_tokens_max: 16_384,
+  kv_tokens: null,
+  kv_lease_ms: 30_000,
+  batching: "chunked",
+};
 
 const pool = z.strictObject({
   role: z.enum(["prefill", "decode", "both"]),
   instances: count,
   tp: count.max(64),
   pp: count.max(64).default(1),
-  engine: engine.partial().default({}),
+  engine: engine.default({}),
 });
 
 const search = z.strictObject({
@@ -39,9 +54,9 @@ const search = z.strictObject({
   split_by: z.enum(["node", "instance"]).optional(),
   /** Also leave GPUs unused: for goodput per GPU, which counts only those in use. */
   partial: z.boolean().default(false),
-  engine: z
-    .strictObject({ colocated: engine.partial().default({}), prefill: engine.partial().default({}), decode: engine.partial().default({}) })
-    .prefault({}),
+  /** Of one role at most; absent: as many as fit. 1 is DistServe's search space: a prefill and a decode instance, whose pair is then replicated. */
+  instances_max: count.optional(),
+  engine: z.strictObject({ colocated: engine.default({}), prefill: engine.default({}), decode: engine.default({}) }).prefault({}),
 });
 
 const clusterFile = z
@@ -59,7 +74,7 @@ const clusterFile = z
     link_delay_ms: z.number().min(0).max(60_000).default(0.25),
     model: z.string(),
     context_tokens: count.optional(),
-    engine: engine.partial().default({}),
+    engine: engine.default({}),
     pools: z.array(pool).min(1).optional(),
     search: search.optional(),
     policies: z.array(policySet).min(1).default([BASELINE]),
@@ -89,7 +104,6 @@ const clusterFile = z
   });
 
 export type ClusterFile = z.infer<typeof clusterFile>;
-export type EngineSettings = z.infer<typeof engine>;
 export type Shape = z.infer<typeof shape>;
 
 export type ClusterFileOutcome =
@@ -104,8 +118,8 @@ export function parseClusterFile(value: unknown): ClusterFileOutcome {
 }
 
 /** Later wins. */
-export const engineOf = (...parts: readonly { readonly [K in keyof EngineSettings]?: EngineSettings[K] | undefined }[]): EngineSettings => {
-  const all: Record<string, unknown> = { ...engine_defaults };
+export const engineOf = (...parts: readonly z.infer<typeof engine>[]): EngineSettings => {
+  const all: Record<string, unknown> = { ...ENGINE_DEFAULTS };
   for (const part of parts) for (const [name, value] of Object.entries(part)) if (value !== undefined) all[name] = value;
   return all as EngineSettings;
 };
