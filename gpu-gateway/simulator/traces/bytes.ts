@@ -2,17 +2,19 @@
  * A file as plain bytes and as lines, in bounded memory. Compressed or not is seen from its first two bytes, whatever its name.
  * A line longer than LINE_BYTES_MAX is not kept: it comes as `null`.
  */
-import { createReadStream } from "node:fs";
+import { createReadStream, type ReadStream } from "node:fs";
 import { open } from "node:fs/promises";
 import { createGunzip } from "node:zlib";
 import { TraceFault } from "./trace.ts";
 
+const GZIP = "its gzip stream";
 export const LINE_BYTES_MAX = 4 * 1024 * 1024;
 
 export async function* bytesOf(file: string): AsyncGenerator<Buffer> {
-  const source = createReadStream(file, { highWaterMark: 256 * 1024 });
+  let source: ReadStream | null = null;
   try {
     const zipped = await isGzip(file);
+    source = createReadStream(file, { highWaterMark: 256 * 1024 });
     const stream = zipped ? source.pipe(createGunzip()) : source;
     // pipe() does not carry a read error over: without this the gunzip would wait for ever.
     if (zipped) source.on("error", (error) => stream.destroy(error));
@@ -20,7 +22,7 @@ export async function* bytesOf(file: string): AsyncGenerator<Buffer> {
   } catch (error) {
     throw faultOf(file, error);
   } finally {
-    source.destroy();
+    source?.destroy();
   }
 }
 
@@ -45,7 +47,8 @@ export async function* linesOf(file: string): AsyncGenerator<{ readonly line: nu
       add(chunk.subarray(from));
     }
   } catch (error) {
-    if (error instanceof TraceFault && error.line === 0) throw new TraceFault(file, line, error.what);
+    // Where a damaged stream ends is worth saying; a file that is not there has no lines.
+    if (error instanceof TraceFault && error.what.startsWith(GZIP)) throw new TraceFault(file, line, error.what);
     throw error;
   }
   if (bytes > 0) yield take();
@@ -72,8 +75,8 @@ function faultOf(file: string, error: unknown): unknown {
   if (code === "ENOENT") return new TraceFault(file, 0, "there is no such file");
   if (code === "EISDIR") return new TraceFault(file, 0, "is a folder, not a file");
   if (code === "EACCES") return new TraceFault(file, 0, "may not be read");
-  if (code === "Z_BUF_ERROR") return new TraceFault(file, 0, "its gzip stream ends too early: the file was cut");
-  if (code?.startsWith("Z_")) return new TraceFault(file, 0, `its gzip stream is damaged (${(error as Error).message})`);
+  if (code === "Z_BUF_ERROR") return new TraceFault(file, 0, `${GZIP} ends too early: the file was cut`);
+  if (code?.startsWith("Z_")) return new TraceFault(file, 0, `${GZIP} is damaged (${(error as Error).message})`);
   return error;
 }
 
