@@ -13,6 +13,8 @@ export type Figure = {
   readonly unit: string;
   /** One value a round. */
   readonly values: readonly number[];
+  /** In place of values: what no number says. */
+  readonly text?: string;
 };
 export type BenchFile = {
   readonly bench: string;
@@ -64,6 +66,7 @@ export function markdown(file: BenchFile): string {
   const cell = (row: string, column: string): string => {
     const figure = file.figures.find((one) => one.row === row && one.column === column);
     if (!figure) return "";
+    if (figure.text !== undefined) return figure.text;
     const low = Math.min(...figure.values);
     const high = Math.max(...figure.values);
     const spread = figure.values.length === 1 ? "" : ` (${short(low)}–${short(high)})`;
