@@ -13,7 +13,10 @@ export function notesOf(options: PlanOptions, chosen: Chosen | null): string[] {
   if (workload.kind === "closed") notes.push("Closed loop: a slower cluster is asked less. Load is in users, not in calls a second.");
   const context = Math.min(...(chosen?.cluster.pools.map((pool) => pool.context_tokens) ?? []));
   const cut = chosen === null ? 0 : workload.longerThan(context);
-  if (cut > 0) notes.push(`${cut} calls are longer than the context of ${context} tokens: the prompts of those were cut to fit.`);
+  if (cut > 0)
+    notes.push(
+      `${cut} calls are longer than the context of ${context} tokens: their prompts were cut to fit and find nothing cached. Set context_tokens if the model takes more.`,
+    );
   const counted = chosen?.figures.calls ?? 0;
   if (chosen !== null && counted < calls_min)
     notes.push(`Only ${counted} calls were counted; below ${calls_min} the p99 and the load at which it breaks are guesses.`);

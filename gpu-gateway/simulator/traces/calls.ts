@@ -6,7 +6,10 @@ import type { SimCall } from "../types.ts";
 /** What traces do not say and every call needs. */
 export type CallShape = {
   readonly model: string;
-  /** Prompts that do not fit beside their answer are cut to it: their clients would have had to do so too. */
+  /**
+   * Prompts that do not fit beside their answer are cut to it, as their clients would have had to do. Which part they would have left
+   * out is not known, so nothing is known of what the rest begins with either.
+   */
   readonly context_tokens: number;
   readonly patience: Micros;
 };
@@ -30,8 +33,7 @@ const MAX_TOKENS_MIN = 256;
 export function simCall(parts: CallParts, shape: CallShape): SimCall {
   const output_tokens = Math.min(parts.output_tokens, shape.context_tokens - 1);
   const prompt_tokens = Math.min(parts.prompt_tokens, shape.context_tokens - output_tokens);
-  const full = parts.block_tokens === 0 ? 0 : Math.floor(prompt_tokens / parts.block_tokens);
-  const blocks = parts.blocks.length > full ? parts.blocks.slice(0, full) : parts.blocks;
+  const blocks = prompt_tokens < parts.prompt_tokens ? [] : parts.blocks;
   const power = Math.max(MAX_TOKENS_MIN, 2 ** Math.ceil(Math.log2(output_tokens)));
   return {
     call: {
