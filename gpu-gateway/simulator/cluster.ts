@@ -26,7 +26,11 @@ export function runCluster(options: RunOptions): RunResult {
   const transfers = new Transfers(clock);
   const kv = observer.kvRead === undefined ? null : observer;
   const wire = new Wire(clock, cluster.link_delay);
-  const machines = new Machines({ clock, transfers, link_delay: cluster.link_delay, kv }, wire, cluster);
+  const machines = new Machines(
+    { clock, transfers, link_delay: cluster.link_delay, notice_delay: cluster.notice_delay ?? 0, kv },
+    wire,
+    cluster,
+  );
   let gateway: Gateway | null = null;
   let epoch = 0;
   const driver = new Driver(clock, clients, cluster.link_delay, observer, () => gateway);

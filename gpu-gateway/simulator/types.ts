@@ -39,6 +39,8 @@ export type ClusterSpec = {
   readonly all_reduce: "nccl" | "nvrar";
   /** One way, gateway ↔ engine and client ↔ gateway. */
   readonly link_delay: Micros;
+  /** How much later than a step's end its engine says what came of it. Absent: 0; engines that wait by coarse timers have one. */
+  readonly notice_delay?: Micros;
 };
 
 /** A call, and what policy cannot see of it: how long its answer will be. The blocks of its prompt are `call.prefix`. */

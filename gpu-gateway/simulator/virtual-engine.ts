@@ -24,6 +24,7 @@ export type EngineWorld = {
   readonly clock: VirtualClock;
   readonly transfers: Transfers;
   readonly link_delay: number;
+  readonly notice_delay: number;
   readonly kv: KvObserver | null;
 };
 
@@ -163,13 +164,13 @@ export class VirtualEngine {
 
   /** StepDone. */
   stepDone(step: StepDone): void {
-    const { clock, link_delay } = this.#world;
+    const { clock, link_delay, notice_delay } = this.#world;
     if (!this.alive) return;
     for (const sequence of step.finished) this.#finished(sequence);
     step.finished.length = 0;
     if (step.jobs.length > 0) {
       step.sent = true;
-      clock.schedule(clock.now + link_delay, step);
+      clock.schedule(clock.now + notice_delay + link_delay, step);
     } else this.#spare.push(step);
     if (this.#begin_asked) return;
     if (this.#free_at <= clock.now) this.#beginStep();
@@ -203,7 +204,7 @@ export class VirtualEngine {
       prefilled_at: clock.now,
     };
     this.#leaseFrom(job, this.pool.kv_lease);
-    this.#send(() => job.open && job.answer.prefilled(handover.usage, handover));
+    this.#send(() => job.open && job.answer.prefilled(handover.usage, handover), this.#world.notice_delay);
   }
 
   /** Held for the lease; as long as a decode leg renews it, longer. */
@@ -288,9 +289,9 @@ export class VirtualEngine {
     });
   }
 
-  #send(act: () => void): void {
+  #send(act: () => void, after = 0): void {
     const { clock, link_delay } = this.#world;
-    clock.schedule(clock.now + link_delay, { run: act });
+    clock.schedule(clock.now + after + link_delay, { run: act });
   }
 
   #tellHit(sequence: Sequence<Job>, blocks: number): void {
