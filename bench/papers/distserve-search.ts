@@ -13,7 +13,7 @@ import { runCluster } from "../../gpu-gateway/simulator/cluster.ts";
 import type { CallTimes } from "../../gpu-gateway/simulator/types.ts";
 import { progress } from "./sheet.ts";
 
-export const GPUS = 4;
+const GPUS = 4;
 /** More KV than any run uses: memory that is not modelled. */
 const UNLIMITED_KV_TOKENS = 10_000_000;
 /** As many waiting prompts as there are make one batch, as in the authors' simulator. */
@@ -21,7 +21,7 @@ const WHOLE_QUEUE_TOKENS = 50_000;
 const PATIENCE_US = 3_600e6;
 
 /** Prompts and answers wait in the engines, the least busy of which is chosen, as DistServe's own do. */
-export const ENGINES_QUEUE: PolicySet = { name: "engines queue", routing: "load-balance", at_once: true };
+const ENGINES_QUEUE: PolicySet = { name: "engines queue", routing: "load-balance", at_once: true };
 
 /** One GPU, two by tensor, two by stage: what fits twice into a node. Wider ones leave no GPU for the other half. */
 const SHAPES = [
@@ -37,6 +37,9 @@ type Questions = {
   /** As the authors search: one instance of each role. Else every split that fits, GPUs left over or not. */
   readonly pairs: boolean;
 };
+
+/** Memory as it is, and what the authors' simulator has none of left out. */
+export const AS_ASKED: Questions = { kv: "a100", policies: ENGINES_QUEUE, link_delay_ms: 0, pairs: true };
 
 export function disaggregated({ kv, policies, link_delay_ms, pairs }: Questions): ClusterFile {
   const engine = {
