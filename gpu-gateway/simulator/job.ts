@@ -54,6 +54,8 @@ export class Job implements EngineRequest {
   readonly answer: Answer;
   /** The connection stands. */
   open = true;
+  /** Of a prefill leg: its KV is held for decode. A call that runs again after a restart has the same leg ids: this one's alone. */
+  held = false;
   /** Of a prefill leg: the decode leg that has its hand-over, and renews its lease. */
   puller: Job | null = null;
   /** Of a decode leg: when its KV was there. */

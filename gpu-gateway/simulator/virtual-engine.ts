@@ -129,7 +129,7 @@ export class VirtualEngine {
   /** A decode instance has what it wanted of this leg's blocks, or wants it no more. */
   pulled(job: Job): void {
     job.puller = null;
-    if (this.alive && this.model.releaseHeld(job.id)) this.kick();
+    this.#free(job);
   }
 
   #ask(at: number): void {
@@ -203,6 +203,7 @@ export class VirtualEngine {
       usage: { prompt_tokens: job.prompt_tokens, cached_tokens: sequence.cached, completion_tokens: 0 },
       prefilled_at: clock.now,
     };
+    job.held = true;
     this.#leaseFrom(job, this.pool.kv_lease);
     this.#send(() => job.open && job.answer.prefilled(handover.usage, handover), this.#world.notice_delay);
   }
@@ -212,9 +213,9 @@ export class VirtualEngine {
     const { clock } = this.#world;
     this.model.lease(job.id, clock.now + lease);
     clock.alarm(clock.now + lease, () => {
-      if (!this.alive) return;
-      if (job.puller !== null) this.#leaseFrom(job, this.pool.kv_lease * RENEWAL_SHARE);
-      else if (this.model.expire(clock.now).length > 0) this.kick();
+      // Each by itself: of two that end at one instant, one may have been renewed.
+      if (job.puller === null) this.#free(job);
+      else if (this.alive && job.held) this.#leaseFrom(job, this.pool.kv_lease * RENEWAL_SHARE);
     });
   }
 
@@ -259,6 +260,12 @@ export class VirtualEngine {
     this.#letGo(job);
     this.#fail(job, { cause: "kv_lost", failure: failure("engine_failed", "the KV cache could not be fetched") });
     this.kick();
+  }
+
+  #free(job: Job): void {
+    if (!job.held) return;
+    job.held = false;
+    if (this.alive && this.model.releaseHeld(job.id)) this.kick();
   }
 
   /** In its last step a prefill holds its KV already, and nobody will ever lease it. */
