@@ -27,7 +27,7 @@ export class ProgressLine {
     const seconds = ((now - this.#began) / 1_000).toFixed(0);
     if (this.#stream.isTTY) {
       const line = `${bar(progress)} ${textOf(progress)} · ${seconds} s`;
-      this.#stream.write(`\r\x1b[2K${line.slice(0, Math.max(20, (this.#stream.columns ?? 80) - 1))}`);
+      this.#stream.write(`\r\x1b[2K${line.slice(0, Math.max(20, (this.#stream.columns || 80) - 1))}`);
       this.#shown = true;
     } else if (now - this.#last_plain >= PLAIN_EVERY_MS) {
       this.#last_plain = now;

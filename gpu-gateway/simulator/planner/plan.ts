@@ -100,7 +100,7 @@ class Planner {
       cluster: { name: cluster.name, model: cluster.model, currency: cluster.gpu.currency, price_per_gpu_hour: cluster.gpu.price_per_hour },
       verdict,
       chosen,
-      configurations: [...this.#entries.values()].map(tried),
+      configurations: [...this.#entries].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => tried(entry)),
       refused: [...this.#refused.values()],
       notes: notesOf(this.#options, chosen),
     };
