@@ -1,7 +1,8 @@
 /**
  * I2: each accepted call ends exactly once, and its client is told. By the scheduler's effects, by the journal, and by what sessions stored:
  * three records that are kept by different hands. Also what makes trying again harmless: no further attempt once a token was sent (D4),
- * nothing for a call after its end, a call that is sent again while it lives changes nothing.
+ * nothing for a call after its end, a call that is sent again while it lives changes nothing. And none outlives its deadline by more
+ * than it takes to cancel.
  */
 import type { CallId, LegId, SessionId } from "../../../schema/core/ids.ts";
 import type { Micros } from "../../../schema/core/time.ts";
@@ -9,12 +10,18 @@ import type { Effect } from "../../policy/effects.ts";
 import type { SchedulerEvent } from "../../policy/events.ts";
 import type { MeteringRecord } from "../../policy/metering/records.ts";
 import type { SessionFact } from "../sessions/facts.ts";
+import type { Call } from "../../policy/vocabulary.ts";
 import { Books } from "./checker.ts";
 
-type Known = { ended: boolean; tokens: number };
+type Known = { readonly deadline: number; ended: boolean; tokens: number };
+
+/** Timers are of whole milliseconds, and what an engine says of a cancelled leg is on its way. */
+const TIMERS = 10_000;
 
 export class CallsChecker extends Books {
   readonly invariant = "I2";
+  /** Past its deadline a call waits for this long at most: until the legs that it cancelled are over. */
+  readonly #cancel_bound: number;
   /** Of the gateway that runs now. */
   readonly #calls = new Map<CallId, Known>();
   readonly #legs = new Map<LegId, CallId>();
@@ -23,15 +30,26 @@ export class CallsChecker extends Books {
   /** Sent by a session whose log has not its end. */
   readonly #asked = new Map<CallId, SessionId>();
 
+  constructor(cancel_bound: number) {
+    super();
+    this.#cancel_bound = cancel_bound;
+  }
+
   gatewayDied(): void {
     this.#calls.clear();
     this.#legs.clear();
   }
 
   event(event: SchedulerEvent, effects: readonly Effect[], now: Micros): void {
-    if (event.type === "call_arrived") this.#arrived(event.call.call_id, effects, now);
+    if (event.type === "call_arrived") this.#arrived(event.call, effects, now);
     this.#tokens(event);
     for (const effect of effects) this.#effect(effect, now);
+  }
+
+  clock(now: Micros): void {
+    for (const [call, { ended, deadline }] of this.#calls)
+      if (!ended)
+        this.check(now <= deadline + this.#cancel_bound + TIMERS, now, () => `call ${call} lives on after its deadline at ${deadline}`);
   }
 
   journalled(record: MeteringRecord, now: Micros): void {
@@ -56,7 +74,7 @@ export class CallsChecker extends Books {
     for (const [call, session] of this.#asked) this.check(false, now, () => `${session} was never told how ${call} ended`);
   }
 
-  #arrived(call: CallId, effects: readonly Effect[], now: Micros): void {
+  #arrived({ call_id: call, deadline }: Call, effects: readonly Effect[], now: Micros): void {
     const rejected = effects.some((effect) => effect.type === "reject" && effect.call_id === call);
     const known = this.#calls.get(call);
     if (known !== undefined) {
@@ -66,7 +84,7 @@ export class CallsChecker extends Books {
       );
       this.check(!rejected, now, () => `call ${call} was refused when it was sent again`);
       this.check(!started || !known.ended, now, () => `call ${call} was started again when it was sent again`);
-    } else if (!rejected) this.#calls.set(call, { ended: false, tokens: 0 });
+    } else if (!rejected) this.#calls.set(call, { deadline, ended: false, tokens: 0 });
   }
 
   #tokens(event: SchedulerEvent): void {

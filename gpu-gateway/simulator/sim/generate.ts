@@ -13,7 +13,9 @@ import { type CallPlan, type Scenario, SCENARIO_FORMAT, type SessionPlan } from 
 
 const MODEL = "llama-3-8b";
 /** After the last fault: longer than a pool needs to come back after its launches failed, and than its queue needs to empty. */
-const LIVENESS = microsFromMs(900_000);
+const LIVENESS = microsFromMs(400_000);
+/** Far longer than both phases: a call that is stuck shows itself as stuck, and is not tidied away by its deadline. */
+const PATIENT = microsFromMs(900_000);
 
 export function scenarioOf(seed: number): Scenario {
   const random = new Random(seed, "scenario");
@@ -107,16 +109,20 @@ function sessionsOf(random: Random, { pools }: ClusterSpec, heals_at: Micros): S
     asked: crowd ? [40] : [10, 40, 150, 600],
     answers: crowd ? [60] : [1, 16, 60, 200],
   };
+  const late = micros(random.pick([0, 0, 0.15, 0.4]) * heals_at);
   const sessions = crowd ? random.between(30, 60) : random.pick([random.between(3, 12), random.between(10, 40), random.between(30, 60)]);
   return Array.from({ length: sessions }, (_, n): SessionPlan => {
     const own = random.fork(`session ${n}`);
+    const tenant = own.below(tenants);
+    // One tenant has all to itself for a while; then the others come.
+    const came = tenant === 0 ? micros(0) : late;
     return {
       name: `ses_${String(n).padStart(2, "0")}`,
-      tenant: `t${own.below(tenants)}`,
-      starts: micros(crowd || own.chance(40) ? 0 : own.below(heals_at * 0.6)),
+      tenant: `t${tenant}`,
+      starts: crowd ? came : micros(own.chance(40) ? 0 : own.below(heals_at * 0.6)),
       reconnect: microsFromMs(own.pick([20, 300, 3_000])),
       client_delay: microsFromMs(own.pick([1, 20, 200])),
-      calls: callsOf(own, own.between(2, 16), habits),
+      calls: callsOf(own, crowd ? own.between(8, 40) : own.between(2, 16), habits),
     };
   });
 }
@@ -150,7 +156,7 @@ function callsOf(random: Random, calls: number, { kv, thinks_ms, splittable, ask
       output_tokens,
       max_tokens,
       splittable: random.chance(splittable),
-      deadline: microsFromMs(random.chance(20) ? random.between(500, 20_000) : 900_000),
+      deadline: microsFromMs(random.chance(20) ? random.between(500, 20_000) : PATIENT / 1_000),
       cancel_after: random.chance(8) ? microsFromMs(random.between(0, 8_000)) : null,
       resend_after: random.chance(8) ? microsFromMs(random.between(0, 3_000)) : null,
     };

@@ -45,6 +45,7 @@ export class SimMeter {
   #open = new Set<CallId>();
   #line: Timeline | null = null;
   #wall_step = 0n;
+  #set_back = 0;
   #last_cut: Nanos | null = null;
   #call_ended = false;
   /** What the next gateway would find of the shipping: a position and the fold's state there, as it is written. */
@@ -86,7 +87,13 @@ export class SimMeter {
     this.#call_ended ||= said.type === "call_ended";
   }
 
+  /** By how much the clock was set back, in all. */
+  get set_back(): number {
+    return this.#set_back;
+  }
+
   stepClock(by: Micros): void {
+    this.#set_back += Math.max(0, -by);
     this.#wall_step += BigInt(by) * 1_000n;
   }
   ledgerOut(until: Micros, stored: boolean): void {

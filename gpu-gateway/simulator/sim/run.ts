@@ -21,6 +21,7 @@ import { LaunchesChecker } from "../checkers/i7-launches.ts";
 import { LimitsChecker } from "../checkers/i8-limits.ts";
 import { SameEffectsChecker } from "../checkers/i9-same-effects.ts";
 import { FairnessChecker } from "../checkers/i12-fairness.ts";
+import { DEFAULT_LIMITS } from "../../policy/scheduler/limits.ts";
 import { runCluster } from "../cluster.ts";
 import type { FaultKind } from "../faults/fault.ts";
 import { schedule } from "../faults/schedule.ts";
@@ -104,7 +105,7 @@ class ScenarioRun {
     const snapshot = () => this.#same.snapshot();
     this.#checkers = [
       this.#same,
-      new CallsChecker(),
+      new CallsChecker(limits.cancel_bound ?? DEFAULT_LIMITS.cancel_bound),
       new TenantsChecker(),
       new SessionLogChecker(),
       new MoneyChecker(),
@@ -262,9 +263,11 @@ class ScenarioRun {
 
   #lookForTheEnd(): void {
     const { heals_at, liveness } = this.#scenario;
-    const left = this.#whatIsLeft() ?? (this.#meter.settle() ? null : "not every row is in the ledger");
+    const waits = this.#whatIsLeft();
+    const left = waits ?? (this.#meter.settle() ? null : "not every row is in the ledger");
     if (left === null) return this.#end();
-    if (this.#now <= heals_at + liveness) return;
+    // Behind a clock that was set back, the books wait until it has caught up.
+    if (this.#now <= heals_at + liveness + (waits === null ? this.#meter.set_back : 0)) return;
     this.#finish({ type: "liveness", at: this.#now, words: left, events: this.#events });
   }
 
