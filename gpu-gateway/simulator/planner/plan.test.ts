@@ -22,7 +22,8 @@ function servers(options: RunOptions): RunResult {
   for (let next = options.clients.first(); next !== null; next = options.clients.first()) ahead.push(next);
   const calls: CallTimes[] = [];
   let [virtual, told, stopped] = [0, 0, false];
-  for (ahead.sort((a, b) => a.at - b.at); ahead.length > 0 && !stopped; ahead.sort((a, b) => a.at - b.at)) {
+  ahead.sort((a, b) => a.at - b.at);
+  while (ahead.length > 0 && !stopped) {
     const { at, sim } = ahead.shift()!;
     const server = free.indexOf(Math.min(...free));
     const started = Math.max(at, free[server]!);
@@ -48,7 +49,11 @@ function servers(options: RunOptions): RunResult {
     };
     calls.push(times);
     options.observer?.callEnded?.(times);
-    ahead.push(...options.clients.ended(sim.call, outcome, ended));
+    const following = options.clients.ended(sim.call, outcome, ended);
+    if (following.length > 0) {
+      ahead.push(...following);
+      ahead.sort((a, b) => a.at - b.at);
+    }
     for (; told + 1e6 <= ended; told += 1e6) {
       options.observer?.clock?.((told + 1e6) as Micros);
       stopped ||= options.stop?.() ?? false;

@@ -1,4 +1,13 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { READ_ALL } from "../../../../gpu-gateway/simulator/traces/lines.ts";
+import { readTrace } from "../../../../gpu-gateway/simulator/traces/read.ts";
+import { OpenTrace } from "../../../../gpu-gateway/simulator/traces/trace.ts";
 import { type FreshDatabase, freshDatabase } from "../../../../test/support/postgres.ts";
 import { BEGIN_NS, END_NS, sampleShipment } from "../../../../test/support/usage-events.ts";
 import { nanos } from "../../../core/time.ts";
@@ -51,4 +60,29 @@ test("more than one batch comes whole", async () => {
     from generate_series(1, 5000) as n`;
   const rows = await exported({ to: nanos(END_NS + 10_000n), tenant: "ten_many" });
   expect(rows.map((row) => Number(row.prompt_tokens))).toEqual(Array.from({ length: 5_000 }, (_, i) => i + 1));
+});
+
+const bySize = (a: readonly number[], b: readonly number[]): number => (a[0] ?? 0) - (b[0] ?? 0);
+
+test("millrace plan export writes them as a trace that the planner reads", async () => {
+  await db.sql`
+    insert into calls (tenant, call, accepted_at_ns, ended_at_ns, outcome, cell, prompt_tokens, cached_tokens, completion_tokens)
+    values ('ten_a', 'call_shed', ${BEGIN_NS.toString()}::numeric, ${BEGIN_NS.toString()}::numeric, 'shed', 'c', 0, 0, 0)`;
+  const folder = mkdtempSync(join(tmpdir(), "millrace-export-"));
+  try {
+    const out = join(folder, "calls.jsonl");
+    const main = fileURLToPath(new URL("../../../../cli/main.ts", import.meta.url));
+    const period = ["--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T00:02:00Z"];
+    const args = ["--disable-warning=ExperimentalWarning", main, "plan", "export", ...period, "--tenant", "ten_a", "--out", out];
+    const { stderr } = await promisify(execFile)(process.execPath, args, { env: { ...process.env, DATABASE_URL: db.url } });
+    const own = shipment.calls.filter((call) => call.tenant === "ten_a");
+    expect(stderr).toContain(`${own.length} calls exported; 1 ended before their prompt was counted`);
+    const { trace, format } = await readTrace(out, null, READ_ALL);
+    expect(format).toBe("millrace");
+    if (!(trace instanceof OpenTrace)) throw new Error("not an open trace");
+    const sizes = Array.from({ length: trace.calls }, (_, i) => trace.call(i)).map((call) => [call.prompt_tokens, call.output_tokens]);
+    expect(sizes.toSorted(bySize)).toEqual(own.map((call) => [call.tokens.prompt, call.tokens.completion]).toSorted(bySize));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
