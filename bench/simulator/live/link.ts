@@ -44,7 +44,7 @@ export async function measureLink(): Promise<() => Promise<Link>> {
     for (let n = WARM_UP; going; n++) {
       const due = performance.now() + PERIOD_MS + (n % 10) / 10;
       // As the simulated engine waits for the end of a step: Node's timers are of whole milliseconds, and one that came too early waits again.
-      for (let now = performance.now(); now < due; now = performance.now()) await pause(due - now);
+      while (performance.now() < due) await pause(due - performance.now());
       late.push(performance.now() - due);
       requests.push(await request(n));
       nothings.push(await nothing());
@@ -54,10 +54,12 @@ export async function measureLink(): Promise<() => Promise<Link>> {
   const measuring = measure();
   return async () => {
     going = false;
-    await measuring.finally(async () => {
+    try {
+      await measuring;
+    } finally {
       await pool.close();
       await engine.stop();
-    });
+    }
     return { request_ms: median(requests), nothing_ms: median(nothings), timer_late_ms: median(late), samples: requests.length };
   };
 }

@@ -15,7 +15,11 @@ const STEP_TOKENS = 2_048;
 /** See ClusterSpec. */
 export type Delays = { readonly link_us: number; readonly notice_us: number };
 
-export type Virtual = { readonly result: RunResult; readonly told: ReadonlyMap<string, ToldCall> };
+export type Virtual = {
+  readonly result: RunResult;
+  readonly told: ReadonlyMap<string, ToldCall>;
+  readonly instances: Recorded["instances"];
+};
 
 export function runVirtually(recorded: Recorded, delays: Delays): Virtual {
   const { names, ...options } = recorded.policies;
@@ -29,7 +33,7 @@ export function runVirtually(recorded: Recorded, delays: Delays): Virtual {
     seed: 1,
     observer: { event: (event, effects, at) => told.event(event, effects, at) },
   });
-  return { result, told: told.calls };
+  return { result, told: told.calls, instances: told.instances };
 }
 
 function clientsOf({ calls }: Recorded, { link_us }: Delays): Clients {
