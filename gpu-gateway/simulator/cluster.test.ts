@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { mustProfile, prefillPairs, stepUs } from "../engine-model/profile.ts";
 import { asId } from "../../schema/core/ids.ts";
+import { micros } from "../../schema/core/time.ts";
 import { baselinePolicies } from "../policy/defaults.ts";
 import { createFold } from "../policy/metering/fold.ts";
 import type { FoldOutput } from "../policy/metering/outputs.ts";
@@ -79,6 +80,16 @@ describe("one call", () => {
       { arrived: sent - LINK, started: sent, first_token: first + LINK, output_tokens: 20, prefill: "prefill-001", decode: "decode-001" },
     ]);
     expect(told.calls[0]?.transfer).toBe(2 * LINK + transfer);
+  });
+
+  test("an engine that tells late is heard late: what it computed, not that it accepted", () => {
+    const cluster = clusterOf([pool("both", 1)]);
+    const heard = (more: object) =>
+      run({ ...cluster, ...more }, these([call("c", second(2))])).said.flatMap(({ event, now }) =>
+        event.type === "leg_accepted" || event.type === "leg_first_token" || event.type === "leg_finished" ? [now] : [],
+      );
+    const [accepted = 0, first = 0, finished = 0] = heard({});
+    expect(heard({ notice_delay: micros(700) })).toEqual([accepted, first + 700, finished + 700]);
   });
 
   test("whole: one leg, accepted before its first token; the second answer finds the first's prompt in the cache", () => {

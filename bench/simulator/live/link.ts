@@ -22,7 +22,7 @@ export async function measureLink(): Promise<() => Promise<Link>> {
   const requests: number[] = [];
   const nothings: number[] = [];
   const late: number[] = [];
-  let going = true;
+  const asked = { to_stop: false };
 
   async function request(n: number): Promise<number> {
     const body = JSON.stringify({ prompt: `${n} words `.repeat(PROMPT_TOKENS).slice(0, 4 * PROMPT_TOKENS), max_tokens: 1, stream: true });
@@ -41,7 +41,7 @@ export async function measureLink(): Promise<() => Promise<Link>> {
   }
   async function measure(): Promise<void> {
     for (let n = 0; n < WARM_UP; n++) await request(n);
-    for (let n = WARM_UP; going; n++) {
+    for (let n = WARM_UP; !asked.to_stop; n++) {
       const due = performance.now() + PERIOD_MS + (n % 10) / 10;
       // As the simulated engine waits for the end of a step: Node's timers are of whole milliseconds, and one that came too early waits again.
       while (performance.now() < due) await pause(due - performance.now());
@@ -53,7 +53,7 @@ export async function measureLink(): Promise<() => Promise<Link>> {
 
   const measuring = measure();
   return async () => {
-    going = false;
+    asked.to_stop = true;
     try {
       await measuring;
     } finally {
