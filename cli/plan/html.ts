@@ -87,20 +87,22 @@ function figure(
 function cdf(id: string, title: string, curve: Curve, limit_us: number, attainment: number): string {
   if (curve.length === 0) return "";
   const p99 = curve.find(([, share]) => share >= 0.99)?.[0] ?? 0;
-  const max = Math.max(limit_us * 1.3, Math.min(p99 * 1.1, limit_us * 6)) / 1_000;
-  const beyond = curve.filter(([us]) => us / 1_000 > max).length / curve.length;
-  const points: (readonly [number, number])[] = [[0, 0], ...curve.map(([us, share]) => [us / 1_000, share] as const)];
+  const max_us = Math.max(limit_us * 1.3, Math.min(p99 * 1.1, limit_us * 6));
+  const unit_us = max_us >= 10e6 ? 1e6 : 1e3;
+  const max = max_us / unit_us;
+  const beyond = curve.filter(([us]) => us > max_us).length / curve.length;
+  const points: (readonly [number, number])[] = [[0, 0], ...curve.map(([us, share]) => [us / unit_us, share] as const)];
   const within = curve.findLast(([us]) => us <= limit_us)?.[1] ?? 0;
   const note = `${percent(within)} of answered calls within ${ms(limit_us)}${beyond > 0 ? `; ${percent(beyond)} lie beyond the right edge` : ""}.`;
   const plot = linePlot({
     id,
     title: `${title}: share of calls by time`,
     description: note,
-    x: { label: "milliseconds", max, tick: (v) => String(v) },
+    x: { label: unit_us === 1e6 ? "seconds" : "milliseconds", max, tick: (v) => String(v) },
     y: { label: "share of calls", max: 1, tick: (v) => `${Math.round(v * 100)} %` },
     series: [{ name: title, colour: 1, points: points.filter(([x]) => x <= max) }],
     marks: [
-      { axis: "x", at: limit_us / 1_000, label: `SLO ${ms(limit_us)}` },
+      { axis: "x", at: limit_us / unit_us, label: `SLO ${ms(limit_us)}` },
       { axis: "y", at: attainment, label: `target ${percent(attainment)}` },
     ],
   });
@@ -109,9 +111,10 @@ function cdf(id: string, title: string, curve: Curve, limit_us: number, attainme
 }
 
 function loadFigure({ load }: Chosen): string {
+  const unit = timeUnit(load);
   const series: Series[] = [
-    { name: "being answered", colour: 1, points: load.map((p) => [p.from_s, p.answering] as const) },
-    { name: "waiting for a first token", colour: 2, points: load.map((p) => [p.from_s, p.waiting] as const) },
+    { name: "being answered", colour: 1, points: load.map((p) => [p.from_s / unit, p.answering] as const) },
+    { name: "waiting for a first token", colour: 2, points: load.map((p) => [p.from_s / unit, p.waiting] as const) },
   ];
   const most = Math.max(1, ...load.map((p) => Math.max(p.answering, p.waiting)));
   const note = `Calls in the cluster; at most ${most.toFixed(0)} in either state.`;
@@ -132,7 +135,7 @@ function loadFigure({ load }: Chosen): string {
 }
 
 function tokensFigure({ load }: Chosen): string {
-  const points = load.map((p) => [p.from_s, p.output_tokens_per_s] as const);
+  const points = load.map((p) => [p.from_s / timeUnit(load), p.output_tokens_per_s] as const);
   const most = Math.max(1, ...points.map(([, y]) => y));
   const note = `Output tokens a second over the replay; at most ${rate(most)}.`;
   const series: Series[] = [{ name: "output tokens/s", colour: 1, points }];
@@ -148,11 +151,13 @@ function tokensFigure({ load }: Chosen): string {
   return figure("Tokens over time", plot, note, data);
 }
 
+/** Seconds, or minutes of a long replay: how many seconds one is. */
+const timeUnit = (load: Chosen["load"]): number => ((load.at(-1)?.from_s ?? 1) > 600 ? 60 : 1);
+
 function overTime(load: Chosen["load"], label: string, most: number) {
-  const end = load.at(-1)?.from_s ?? 1;
-  const minutes = end > 600;
+  const unit = timeUnit(load);
   return {
-    x: { label: minutes ? "minutes" : "seconds", max: end, tick: (v: number) => String(minutes ? Math.round(v / 6) / 10 : v) },
+    x: { label: unit === 60 ? "minutes" : "seconds", max: (load.at(-1)?.from_s ?? 1) / unit, tick: String },
     y: { label, max: most * 1.05, tick: (v: number) => (v >= 10_000 ? `${v / 1_000}k` : String(Number(v.toPrecision(3)))) },
   };
 }
