@@ -25,6 +25,8 @@ export class CallsChecker extends Books {
   /** Of the gateway that runs now. */
   readonly #calls = new Map<CallId, Known>();
   readonly #legs = new Map<LegId, CallId>();
+  /** Legs that run, and since when they are being cancelled. */
+  readonly #running = new Map<CallId, Map<LegId, Micros | null>>();
   /** In the journal: accepted and not ended. */
   readonly #open = new Set<CallId>();
   /** Sent by a session whose log has not its end. */
@@ -38,11 +40,14 @@ export class CallsChecker extends Books {
   gatewayDied(): void {
     this.#calls.clear();
     this.#legs.clear();
+    this.#running.clear();
   }
 
   event(event: SchedulerEvent, effects: readonly Effect[], now: Micros): void {
     if (event.type === "call_arrived") this.#arrived(event.call, effects, now);
     this.#tokens(event);
+    if (event.type === "leg_finished" || event.type === "leg_failed" || event.type === "leg_cancelled")
+      for (const legs of this.#running.values()) if (legs.delete(event.leg_id)) break;
     for (const effect of effects) this.#effect(effect, now);
   }
 
@@ -98,13 +103,29 @@ export class CallsChecker extends Books {
 
   #effect(effect: Effect, now: Micros): void {
     if (effect.type === "start_leg" && effect.role !== "prefill") this.#legs.set(effect.leg_id, effect.call_id);
+    if (effect.type === "cancel_leg") for (const legs of this.#running.values()) if (legs.has(effect.leg_id)) legs.set(effect.leg_id, now);
     if (effect.type === "reject" || !("call_id" in effect)) return;
     const call = this.#calls.get(effect.call_id);
     this.check(call !== undefined, now, () => `${effect.type} for ${effect.call_id}, which was never accepted`);
     if (call === undefined) return;
     this.check(!call.ended, now, () => `${effect.type} for ${effect.call_id} after its end`);
-    if (effect.type === "end_call") call.ended = true;
-    if (effect.type === "start_leg" && effect.attempt > 0)
+    if (effect.type === "end_call") {
+      call.ended = true;
+      this.#nothingRuns(effect.call_id, "ended", now);
+      this.#running.delete(effect.call_id);
+    }
+    if (effect.type !== "start_leg") return;
+    if (effect.attempt > 0) {
       this.check(call.tokens === 0, now, () => `${effect.call_id} was tried again after ${call.tokens} tokens had been sent (D4)`);
+      if (effect.role !== "decode") this.#nothingRuns(effect.call_id, "tried again", now);
+    }
+    const legs = this.#running.get(effect.call_id) ?? new Map<LegId, Micros | null>();
+    this.#running.set(effect.call_id, legs.set(effect.leg_id, null));
+  }
+
+  /** Two attempts never run at once, and an end is an end: what was cancelled is over, or has had its time to be. */
+  #nothingRuns(call: CallId, what: string, now: Micros): void {
+    for (const [leg, cancelled] of this.#running.get(call) ?? [])
+      this.check(cancelled !== null && now >= cancelled + this.#cancel_bound, now, () => `${call} was ${what} while ${leg} still ran`);
   }
 }

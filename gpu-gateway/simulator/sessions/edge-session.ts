@@ -49,6 +49,9 @@ export type SessionParts = {
   readonly cursor_before_store?: boolean;
 };
 
+/** A client that was refused does not come again at once. */
+const REFUSED_PAUSE = 1_000_000;
+
 type Durable = { phase: "thinking" | "calling" | "over"; step: number; cursor: number };
 
 export class EdgeSession implements LinkEdge {
@@ -63,6 +66,8 @@ export class EdgeSession implements LinkEdge {
   #arrived = 0;
   #waiting: LoggedBody[] = [];
   #storing = false;
+  /** The last call was. */
+  #refused = false;
   /** Of this life in memory: what an earlier one asked to be called back for is void. */
   #life = 0;
 
@@ -73,7 +78,7 @@ export class EdgeSession implements LinkEdge {
   }
 
   get over(): boolean {
-    return this.#durable.phase === "over" && (this.#client === null || this.#client.has_all(this.#log.length));
+    return this.#durable.phase === "over";
   }
   /** An answer is being told. */
   get listening(): boolean {
@@ -84,6 +89,9 @@ export class EdgeSession implements LinkEdge {
   }
   get linked(): boolean {
     return this.#link !== null;
+  }
+  get last_seq(): number {
+    return this.#log.length;
   }
   /** For the words of a liveness failure. */
   get standing(): string {
@@ -165,7 +173,7 @@ export class EdgeSession implements LinkEdge {
       return;
     }
     const { step: index } = this.#durable;
-    this.#later(this.#in(step.pause), () => {
+    this.#later(this.#in((step.pause + (this.#refused ? REFUSED_PAUSE : 0)) as Micros), () => {
       if (this.#durable.phase !== "thinking" || this.#durable.step !== index) return;
       if (this.#parts.stopped()) return this.#think();
       this.#durable.phase = "calling";
@@ -215,6 +223,7 @@ export class EdgeSession implements LinkEdge {
     this.#waiting = [];
     this.#durable.cursor = this.#arrived;
     const over = stored.some((event) => event.type === "call_over");
+    this.#refused = stored.some((event) => event.type === "call_over" && event.how === "refused");
     if (over) {
       this.#durable.phase = "thinking";
       this.#durable.step += 1;

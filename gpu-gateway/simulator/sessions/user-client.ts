@@ -30,8 +30,10 @@ export class UserClient {
     this.#tell = tell;
   }
 
-  has_all(last_seq: number): boolean {
-    return this.#seen === last_seq;
+  /** Null: it has all that its session stored. */
+  get behind(): string | null {
+    const { session, last_seq } = this.#session;
+    return this.#seen === last_seq ? null : `the client of ${session} has ${this.#seen} of ${last_seq} events`;
   }
 
   /** `hello {resume_from}`: the session shows all that comes after it, then what is stored from there on. */

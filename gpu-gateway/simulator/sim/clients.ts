@@ -42,9 +42,6 @@ export class ScenarioClients {
     }
   }
 
-  get over(): boolean {
-    return this.sessions.every(({ over }) => over);
-  }
   get calls(): number {
     return this.#prepared.size;
   }

@@ -93,8 +93,8 @@ export class SimMeter {
   }
 
   stepClock(by: Micros): void {
-    this.#set_back += Math.max(0, -by);
-    this.#wall_step += BigInt(by) * 1_000n;
+    if (by < 0) this.#set_back -= by;
+    this.#wall_step += BigInt(by * 1_000);
   }
   ledgerOut(until: Micros, stored: boolean): void {
     this.#outage = { until, stored };

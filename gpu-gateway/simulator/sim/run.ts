@@ -277,6 +277,8 @@ class ScenarioRun {
     if (snapshot === null) return "the gateway has not started again";
     const session = this.#clients.sessions.find(({ over }) => !over);
     if (session !== undefined) return session.standing;
+    const client = this.#clients.clients.find(({ behind }) => behind !== null);
+    if (client !== undefined) return client.behind;
     const { calls, legs, holding, reservations } = snapshot;
     if (calls + legs + holding + reservations > 0)
       return `${calls} calls, ${legs} legs, ${holding} held prefills, ${reservations} reservations are left`;
