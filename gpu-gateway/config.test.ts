@@ -6,7 +6,7 @@ import { loadConfig, policyParameters } from "./config.ts";
 
 const dir = mkdtempSync(path.join(os.tmpdir(), "millrace-config-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
-function load(policies: unknown) {
+function load(policies: unknown, more: object = {}) {
   const file = path.join(dir, "config.json");
   const base = {
     cell: "test",
@@ -14,7 +14,7 @@ function load(policies: unknown) {
     provider: { type: "local", node_id: "node-1", gpus: 1, engines: { sim: { kind: "simulated" } } },
     pools: [{ model: "m", role: "both", groups: 1, engine: "sim" }],
   };
-  writeFileSync(file, JSON.stringify({ ...base, policies }));
+  writeFileSync(file, JSON.stringify({ ...base, policies, ...more }));
   return loadConfig(file, { DATABASE_URL: "postgres://x", MILLRACE_CELL_SECRET: "s".repeat(32) });
 }
 
@@ -40,4 +40,11 @@ test("early rejection without an objective is a fault", () => {
 
 test("live, no prefix is fetched from a peer: no engine here can", () => {
   expect(policyParameters(undefined)).toMatchObject({ fetch_threshold: null, at_once: false });
+});
+
+test("decisions are recorded where the configuration says, beside it, or nowhere", () => {
+  expect(load({}, { record_decisions: "decisions.jsonl" })).toMatchObject({
+    config: { record_decisions: path.join(dir, "decisions.jsonl") },
+  });
+  expect(load({})).not.toHaveProperty("config.record_decisions");
 });

@@ -122,7 +122,7 @@ export function choosePolicies(names: ChosenNames, options: CatalogueOptions): C
 export function inFull(names: ChosenNames, options: Omit<CatalogueOptions, "estimates">): PolicyChoice {
   const named = Object.fromEntries(Object.entries(names).filter(([, name]) => name !== undefined));
   return {
-    names: { ...DEFAULT_NAMES, ...named } as PolicyNames,
+    names: { ...DEFAULT_NAMES, ...named },
     scope: options.scope,
     targets: options.targets,
     queued_per_model_max: options.queued_per_model_max ?? QUEUED_PER_MODEL_MAX,

@@ -1,7 +1,10 @@
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { asId } from "../../schema/core/ids.ts";
 import { micros } from "../../schema/core/time.ts";
@@ -88,6 +91,14 @@ test.each([
 
 test("a file that cannot be made is told at once", async () => {
   await expect(open(path.join("no", "such"))).rejects.toThrow("ENOENT");
+});
+
+test("a full disk ends the recording, is told once, and nothing else ends", async () => {
+  const child = fileURLToPath(new URL("./decisions.test-child.ts", import.meta.url));
+  // A limit on file size makes write(2) fail as a full disk does, in a process of its own.
+  const command = `ulimit -f 16; exec "${process.execPath}" "${child}" "${path.join(dir, "full")}"`;
+  const { stdout } = await promisify(execFile)("sh", ["-c", command]);
+  expect(JSON.parse(stdout)).toEqual({ recording: "failed", told: [expect.stringContaining("EFBIG")], served: 1 });
 });
 
 test("a recording from before is kept beside", async () => {
