@@ -90,14 +90,13 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   const lease = await acquire(config, sql, place.owner);
   const held = { cell, owner: place.owner, epoch: lease.epoch };
   undo.push(() => releaseCell(sql, held));
+  const decisions = await recorderOf(config, lease.epoch, log);
+  undo.push(() => decisions?.close("stopped"));
 
   const ended = Promise.withResolvers<string>();
   const metrics = new Metrics(cell);
   const clock = monotonicClock();
-  const decisions = await recorderOf(config, lease.epoch, log);
-  undo.push(() => decisions?.close("stopped"));
-  const decider = createScheduler(policiesOf(config, lease.epoch));
-  const scheduler = decisions?.around(decider) ?? decider;
+  const scheduler = createScheduler(policiesOf(config, lease.epoch));
   const provider: Provider = createLocalProvider({
     ...config.provider,
     state_dir: path.join(config.state_dir, "nodes", config.provider.node_id),
@@ -128,7 +127,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
 
   const provisions = new ProvisionBook(meter);
   runtime = new Runtime({
-    scheduler,
+    scheduler: decisions?.around(scheduler) ?? scheduler,
     meter,
     clock,
     observer: metrics,

@@ -2,7 +2,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import { micros } from "../../schema/core/time.ts";
 import { choosePolicies, inFull } from "../policy/catalogue.ts";
-import { createScheduler, type Scheduler } from "../policy/scheduler.ts";
+import { createScheduler } from "../policy/scheduler.ts";
 import { DecisionRecorder } from "./decisions.ts";
 
 const options = { scope: "test/1", targets: [] };
@@ -15,7 +15,7 @@ const recorder = await DecisionRecorder.open({
   policies: inFull({}, options),
   log: (_, fields) => void told.push(String(fields?.["error"])),
 });
-const scheduler: Scheduler = recorder.around(createScheduler(choice.config));
+const scheduler = recorder.around(createScheduler(choice.config));
 for (let at = 0; at < 20_000 && recorder.state().recording === "on"; at++) {
   scheduler.handle({ type: "timer" }, micros(at));
   await turn();

@@ -17,6 +17,7 @@ import { DECISIONS_PENDING_MAX } from "./limits.ts";
 const dir = mkdtempSync(path.join(os.tmpdir(), "millrace-decisions-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
+type Decider = Pick<Scheduler, "handle">;
 const policies = inFull({}, { scope: "test/1", targets: [] });
 const log: string[] = [];
 const open = (name: string, more: Partial<RecorderOptions> = {}) =>
@@ -33,13 +34,8 @@ const lines = (name: string) =>
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 
 /** Answers each event with one effect that names its instant. */
-const echo: Scheduler = {
-  handle: (_event, now): readonly Effect[] => [{ type: "wake_at", at: now }],
-  snapshot: () => {
-    throw new Error("not asked");
-  },
-};
-const tell = (scheduler: Scheduler, count: number) => {
+const echo: Decider = { handle: (_event, now): readonly Effect[] => [{ type: "wake_at", at: now }] };
+const tell = (scheduler: Decider, count: number) => {
   for (let at = 0; at < count; at++) scheduler.handle({ type: "kv_released", leg_id: asId<"leg">(`leg-${at}`) }, micros(at));
 };
 const digestOf = (count: number) => {

@@ -29,6 +29,7 @@ export type RecorderOptions = {
   readonly unwritten_bytes_max?: number;
   readonly log: (line: string, fields?: Readonly<Record<string, unknown>>) => void;
 };
+type Decider = Pick<Scheduler, "handle">;
 /** `digest`: of all that was recorded until now. */
 export type RecorderState = { readonly recording: "on" | DecisionsEnd | "failed"; readonly events: number; readonly digest: string };
 
@@ -64,14 +65,13 @@ export class DecisionRecorder {
   }
 
   /** The same scheduler, listened to. */
-  around(scheduler: Scheduler): Scheduler {
+  around(scheduler: Decider): Decider {
     return {
       handle: (event, now) => {
         const effects = scheduler.handle(event, now);
         if (this.#recording === "on") this.#add({ at: now, event, effects });
         return effects;
       },
-      snapshot: () => scheduler.snapshot(),
     };
   }
 
