@@ -29,6 +29,8 @@ export type AgentRun = {
   readonly prefill: number;
   readonly decode: number;
   readonly agents: number;
+  /** Host memory for prefixes, of the whole cluster; prefill instances have it in equal parts, as if it were their GPUs' own. */
+  readonly host_bytes: number;
   /** After this long without counting. */
   readonly warm_up_s: number;
   readonly counted_s: number;
@@ -54,11 +56,12 @@ export type AgentFigures = {
 };
 
 export function runAgents(options: AgentRun): AgentFigures {
+  const prefill_kv = PROFILE.kv_tokens + 16 * Math.floor(options.host_bytes / options.prefill / PROFILE.kv_bytes_per_token / 16);
   const cluster: ClusterSpec = {
     name: `${options.prefill} prefill and ${options.decode} decode nodes of 4 A100`,
     nodes: options.prefill + options.decode,
     gpus_per_node: GPUS_PER_NODE,
-    pools: [pool("prefill", options.prefill), pool("decode", options.decode)],
+    pools: [pool("prefill", options.prefill, prefill_kv), pool("decode", options.decode, PROFILE.kv_tokens)],
     all_reduce: "nccl",
     link_delay: micros(250),
   };
@@ -81,7 +84,7 @@ export function runAgents(options: AgentRun): AgentFigures {
   return figuresOf(result, options.warm_up_s * 1e6, end_s * 1e6);
 }
 
-function pool(role: Role, instances: number): PoolSpec {
+function pool(role: Role, instances: number, kv_tokens: number): PoolSpec {
   return {
     model: MODEL,
     role,
@@ -91,19 +94,21 @@ function pool(role: Role, instances: number): PoolSpec {
     slots: 256,
     step_tokens: 8_192,
     prefill_tokens_max: 65_536,
-    kv_tokens: null,
+    kv_tokens,
     context_tokens: CONTEXT_TOKENS,
     kv_lease: microsFromMs(30_000),
   };
 }
 
+/** Of one agent in a run, at most. */
+const TASKS_MAX = 64;
+
 /** As the generated agents, with the plan's tools: any time between its two bounds. Each task is of other text than all before it. */
 function tasks(count: number, seed: number): SessionSource {
   const log_normal = { type: "log_normal", median: AGENT.result_tokens, sigma: 0.8, min: 1, max: 8 * AGENT.result_tokens } as const;
   const { system_tokens, turns } = AGENT;
-  const TASKS = 64;
   const answer = { type: "quantiles", tokens: AGENT.answer_tokens } as const;
-  const source = agents({ agents: count * TASKS, turns, system_tokens, added: log_normal, answer, tool_ms: 0, seed });
+  const source = agents({ agents: count * TASKS_MAX, turns, system_tokens, added: log_normal, answer, tool_ms: 0, seed });
   const [least, most] = AGENT.tool_ms;
   return {
     block_tokens: source.block_tokens,
@@ -112,7 +117,9 @@ function tasks(count: number, seed: number): SessionSource {
       const random = seeded(seed).fork(1_000_000 + nth);
       const { script, ...rest } = source.session(nth);
       const tool_us = () => Math.round((least + (most - least) * random.next()) * 1_000);
-      return { ...rest, script: script.map((step, turn) => ({ ...step, gap_us: turn === 0 ? 0 : tool_us() })) };
+      // The first task of an agent is as good as begun before: else all would be at the same turn.
+      const kept = nth < count ? 1 + Math.floor(random.next() * turns) : turns;
+      return { ...rest, script: script.slice(0, kept).map((step, turn) => ({ ...step, gap_us: turn === 0 ? 0 : tool_us() })) };
     },
   };
 }
