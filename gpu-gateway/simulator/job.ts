@@ -27,6 +27,7 @@ export type VirtualHandover = {
 
 export type JobInit = {
   readonly leg_id: LegId;
+  readonly sent_at: number;
   readonly role: LegRole;
   readonly tenant: TenantId;
   readonly prompt_tokens: number;
@@ -39,7 +40,9 @@ export type JobInit = {
 };
 
 export class Job implements EngineRequest {
-  readonly id: LegId;
+  /** The engine's own name for it, as a real one draws one: a call that runs again after a restart has the legs' ids of before. */
+  readonly id: string;
+  readonly leg_id: LegId;
   readonly role: LegRole;
   readonly tenant: TenantId;
   readonly prompt_tokens: number;
@@ -54,7 +57,7 @@ export class Job implements EngineRequest {
   readonly answer: Answer;
   /** The connection stands. */
   open = true;
-  /** Of a prefill leg: its KV is held for decode. A call that runs again after a restart has the same leg ids: this one's alone. */
+  /** Of a prefill leg: its KV is held for decode. */
   held = false;
   /** Of a prefill leg: the decode leg that has its hand-over, and renews its lease. */
   puller: Job | null = null;
@@ -66,7 +69,8 @@ export class Job implements EngineRequest {
   delivered = 0;
 
   constructor(init: JobInit) {
-    this.id = init.leg_id;
+    this.id = `${init.leg_id}@${init.sent_at}`;
+    this.leg_id = init.leg_id;
     this.role = init.role;
     this.tenant = init.tenant;
     this.prompt_tokens = init.prompt_tokens;

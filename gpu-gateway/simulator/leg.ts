@@ -84,6 +84,7 @@ export class Leg implements Answer {
     this.#host.record({ type: "leg_joined", leg: leg_id, call: call_id, instance: instance_id, role, weight });
     const job = new Job({
       leg_id,
+      sent_at: clock.now,
       role,
       tenant: call.tenant,
       prompt_tokens: call.prompt_tokens,

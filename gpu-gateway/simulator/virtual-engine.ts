@@ -302,22 +302,22 @@ export class VirtualEngine {
   }
 
   #tellHit(sequence: Sequence<Job>, blocks: number): void {
-    const { id: leg_id, tenant } = sequence.request;
+    const { leg_id, tenant } = sequence.request;
     const computed_by = sequence.blocks.slice(0, blocks).map((block) => this.model.kv.writerOf(block)?.tenant ?? tenant);
     this.#world.kv?.kvRead?.({ type: "prefix_hit", instance_id: this.instance_id, leg_id, tenant, computed_by });
   }
 
   /** What was read: the first block that holds anything else than at the hand-over, if there is one. */
-  #tellPull({ id: leg_id, tenant }: Job, { engine, job, blocks, writers }: VirtualHandover): void {
+  #tellPull({ leg_id, tenant }: Job, { engine, job, blocks, writers }: VirtualHandover): void {
     if (writers === null) return;
-    let found: { readonly leg_id: Job["id"]; readonly tenant: Job["tenant"] } | null = { leg_id: job.id, tenant: job.tenant };
+    let found: { readonly leg_id: Job["leg_id"]; readonly tenant: Job["tenant"] } | null = { leg_id: job.leg_id, tenant: job.tenant };
     for (const [index, block] of blocks.entries()) {
       const writer = engine.model.kv.writerOf(block);
       if (writer === writers[index] && !engine.model.kv.isFree(block)) continue;
-      found = writer === undefined || engine.model.kv.isFree(block) ? null : { leg_id: writer.id, tenant: writer.tenant };
+      found = writer === undefined || engine.model.kv.isFree(block) ? null : { leg_id: writer.leg_id, tenant: writer.tenant };
       break;
     }
-    this.#world.kv?.kvRead?.({ type: "pulled", leg_id, tenant, from: job.id, found });
+    this.#world.kv?.kvRead?.({ type: "pulled", leg_id, tenant, from: job.leg_id, found });
   }
 }
 
