@@ -34,7 +34,7 @@ export type AgentRun = {
   /** After this long without counting. */
   readonly warm_up_s: number;
   readonly counted_s: number;
-  readonly routing: "least-load" | "local-aware";
+  readonly routing: "least-load" | "conductor";
   readonly seed: number;
 };
 

@@ -13,8 +13,7 @@ import { OPT_13B_VLLM } from "./opt-13b-vllm.ts";
 import { optionsOf, progress, Sheet } from "./sheet.ts";
 
 const { json, smoke } = optionsOf();
-const CALLS = 2_000;
-const SEEDS = smoke ? 1 : 2;
+const [CALLS, SEEDS] = smoke ? [1_000, 1] : [2_000, 2];
 const TOLERANCE = smoke ? 0.1 : 0.03;
 const TTFT_MS = 250;
 const TPOTS_MS = smoke ? [40] : [100, 60, 40];

@@ -4,6 +4,7 @@
  */
 import { micros, microsFromMs } from "../../schema/core/time.ts";
 import { baselinePolicies } from "../../gpu-gateway/policy/defaults.ts";
+import type { SchedulerLimits } from "../../gpu-gateway/policy/scheduler/limits.ts";
 import type { Role } from "../../gpu-gateway/policy/vocabulary.ts";
 import { runCluster } from "../../gpu-gateway/simulator/cluster.ts";
 import { highestLoad } from "../../gpu-gateway/simulator/planner/search.ts";
@@ -23,9 +24,10 @@ const TOLERANCE = 0.05;
 /** Questions so rare that they hardly meet. */
 const ALONE_PER_S = 0.5;
 const CALLS_PER_QUESTION = 2 + (SWARM.asked[0] + SWARM.asked[1]) / 2;
+const QUEUED_MAX = 100_000;
 const PATIENCE = microsFromMs(600_000);
 
-type Layout = { readonly name: string; readonly pools: readonly PoolSpec[] };
+type Layout = { readonly name: string; readonly pools: readonly PoolSpec[]; readonly limits?: Partial<SchedulerLimits> };
 const pool = (role: Role, instances: number, tp: number, batching: "chunked" | "prefill_first", slots = 256): PoolSpec => ({
   model: MODEL,
   role,
@@ -40,11 +42,13 @@ const pool = (role: Role, instances: number, tp: number, batching: "chunked" | "
   kv_lease: microsFromMs(30_000),
   batching,
 });
+const APART = [pool("prefill", 2, 1, "chunked"), pool("decode", 2, 1, "chunked")];
 const LAYOUTS: readonly Layout[] = [
   { name: "4 × both, prompts first (FCFS colocated)", pools: [pool("both", 4, 1, "prefill_first")] },
   { name: "4 × both, chunks", pools: [pool("both", 4, 1, "chunked")] },
   { name: "1 × both on TP 4, chunks", pools: [pool("both", 1, 4, "chunked", 1_024)] },
-  { name: "2 prefill + 2 decode", pools: [pool("prefill", 2, 1, "chunked"), pool("decode", 2, 1, "chunked")] },
+  { name: "2 prefill + 2 decode", pools: APART },
+  { name: "2 prefill + 2 decode, 256 deferred pulls for 16", pools: APART, limits: { deferred_pulls_max: 256 } },
 ];
 
 const sheet = new Sheet();
@@ -64,12 +68,12 @@ sheet.finish(
   json,
 );
 
-function frontier({ name, pools }: Layout, answer_tokens: number): void {
+function frontier({ name, pools, limits }: Layout, answer_tokens: number): void {
   const row = `${name}, ${answer_tokens} tokens`;
   const cluster: ClusterSpec = { name, nodes: 1, gpus_per_node: 4, pools, all_reduce: "nccl", link_delay: micros(250) };
   const p95 = (what: "swarm" | "bot", per_second: number): number => {
     progress(`${row}, ${per_second.toFixed(1)}/s`);
-    return percentile(answered(cluster, { questions: QUESTIONS, per_second, answer_tokens, what, seed: SEED }), 95);
+    return percentile(answered(cluster, limits, { questions: QUESTIONS, per_second, answer_tokens, what, seed: SEED }), 95);
   };
   const within = (what: "swarm" | "bot"): number => {
     if (p95(what, ALONE_PER_S) > THEIRS.p95_ms) return 0;
@@ -78,7 +82,13 @@ function frontier({ name, pools }: Layout, answer_tokens: number): void {
   };
   sheet.note(row, "p95, alone", p95("swarm", ALONE_PER_S), "ms");
   sheet.note(row, "questions/s within 172 ms", within("swarm"), "/s");
-  const all = answered(cluster, { questions: QUESTIONS, per_second: Number.POSITIVE_INFINITY, answer_tokens, what: "swarm", seed: SEED });
+  const all = answered(cluster, limits, {
+    questions: QUESTIONS,
+    per_second: Number.POSITIVE_INFINITY,
+    answer_tokens,
+    what: "swarm",
+    seed: SEED,
+  });
   sheet.note(row, "most questions/s", (1e3 * all.length) / Math.max(...all), "/s");
   sheet.note(row, "p95 at 420 calls/s", p95("swarm", THEIRS.per_s / CALLS_PER_QUESTION), "ms");
   sheet.note(row, "one call: p95 at 420/s", p95("bot", THEIRS.per_s), "ms");
@@ -86,10 +96,11 @@ function frontier({ name, pools }: Layout, answer_tokens: number): void {
 }
 
 /** Milliseconds of each question; one that is not answered takes for ever. */
-function answered(cluster: ClusterSpec, options: SwarmOptions): readonly number[] {
+function answered(cluster: ClusterSpec, limits: Layout["limits"], options: SwarmOptions): readonly number[] {
   const shape = { model: MODEL, context_tokens: CONTEXT_TOKENS, patience: PATIENCE };
   const { clients, questions } = swarm(options, shape);
   const targets = cluster.pools.map(({ model, role, instances }) => ({ model, role, groups: instances }));
-  runCluster({ cluster, policies: baselinePolicies({ scope: "swarm", targets, queued_per_model_max: 100_000 }), clients, seed: SEED });
+  const policies = baselinePolicies({ scope: "swarm", targets, queued_per_model_max: QUEUED_MAX, ...(limits ? { limits } : {}) });
+  runCluster({ cluster, policies, clients, seed: SEED });
   return questions.map(({ asked_at, ended_at }) => (ended_at === null ? Number.POSITIVE_INFINITY : (ended_at - asked_at) / 1e3));
 }
