@@ -26,6 +26,7 @@ export type InstanceView = {
   readonly kv_tokens: number;
 };
 
+/** `queued`: for admission, with those that rest before their next attempt. */
 export type QueueView = { readonly model: string; readonly queued: number; readonly now: Micros };
 
 /** Take, queue or refuse? Asked once, when a call arrives. */

@@ -173,7 +173,8 @@ class PolicyScheduler implements Scheduler {
 
   /** Returns the call if it was taken. */
   #arrive(call: Call, now: Micros): CallRecord | null {
-    const queue = { model: call.model, queued: this.#queues.size(call.model), now };
+    // Those that rest after a failure come back to the queue: uncounted, a row of failures would carry it past its bound (I8).
+    const queue = { model: call.model, queued: this.#queues.size(call.model) + this.#calls.resting(call.model), now };
     const decision = this.#config.admission.admit(call, queue, this.#instances.ofModel(call.model));
     if (decision.type === "queue") return this.#calls.arrive(call);
     const { failure, retry_after_ms } = decision;

@@ -58,6 +58,8 @@ export class CallLife {
   /** Bounded by the queues' bounds and the instances' slots. */
   readonly #calls = new Map<CallId, CallRecord>();
   #reservations = 0;
+  /** By model: they come back to its queue. */
+  readonly #resting = new Map<string, number>();
 
   constructor(tools: Tools) {
     this.#tools = tools;
@@ -69,6 +71,10 @@ export class CallLife {
 
   get reservations(): number {
     return this.#reservations;
+  }
+
+  resting(model: string): number {
+    return this.#resting.get(model) ?? 0;
   }
 
   has(call_id: CallId): boolean {
@@ -327,6 +333,7 @@ export class CallLife {
   #abort(record: CallRecord, after: AfterAbort, reason: string, now: Micros): void {
     const { outbox, timers, limits, queues } = this.#tools;
     if (record.state === "queued") queues.remove(record);
+    if (record.state === "resting") this.#rested(record);
     record.state = "aborting";
     record.after = after;
     record.cancel_by = (now + limits.cancel_bound) as Micros;
@@ -376,8 +383,15 @@ export class CallLife {
       return;
     }
     record.state = "resting";
+    this.#resting.set(record.call.model, this.resting(record.call.model) + 1);
     record.rest_until = (now + limits.retry_rest * 2 ** (record.failures - 1)) as Micros;
     this.#reschedule(record);
+  }
+
+  #rested({ call: { model } }: CallRecord): void {
+    const left = this.resting(model) - 1;
+    if (left > 0) this.#resting.set(model, left);
+    else this.#resting.delete(model);
   }
 
   /** I2: the one place where a call ends. */
@@ -487,6 +501,7 @@ export class CallLife {
         this.shed(record, PAST_DEADLINE);
         return;
       case "resting":
+        this.#rested(record);
         if (late) this.shed(record, PAST_DEADLINE);
         else this.#enqueue(record);
         return;
