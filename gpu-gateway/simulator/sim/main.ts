@@ -38,6 +38,8 @@ async function main(): Promise<number> {
   const parsed = parseOptions(process.argv.slice(2), { stdout: say, stderr: complain });
   if (parsed.type !== "options") return parsed.type === "helped" ? EXIT.ok : EXIT.usage;
   const { options } = parsed;
+  // As it is now: files may change while it runs.
+  commit();
   if (options.replay !== null) return replay(options, options.replay);
   if (options.seeds === 1)
     return one(options, { type: "seed", seed: options.from, plant: options.plant, digest: options.digest, twice: true });
