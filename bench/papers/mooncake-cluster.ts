@@ -11,7 +11,8 @@ import type { ClusterSpec, PoolSpec } from "../../gpu-gateway/simulator/types.ts
 const MODEL = "llama-3-70b";
 const GPUS_PER_NODE = 8;
 const INSTANCES = 8;
-export const CONTEXT_TOKENS = 131_072;
+/** Longer than any call of the trace. */
+const CONTEXT_TOKENS = 131_072;
 const profile = mustProfile({ model: MODEL, tp: GPUS_PER_NODE, pp: 1, all_reduce: "nccl", gpus_per_node: GPUS_PER_NODE });
 const HOST_BYTES = 1e12;
 const NIC_BYTES_PER_US = 25_000;

@@ -13,7 +13,7 @@ import { READ_ALL } from "../../gpu-gateway/simulator/traces/lines.ts";
 import { readTrace } from "../../gpu-gateway/simulator/traces/read.ts";
 import type { OpenTrace } from "../../gpu-gateway/simulator/traces/trace.ts";
 import { conversations } from "./conversations.ts";
-import { CACHES, type Cache, CONTEXT_TOKENS, replay, type Replayed, type RoutingName } from "./mooncake-cluster.ts";
+import { CACHES, type Cache, replay, type Replayed, type RoutingName } from "./mooncake-cluster.ts";
 import { optionsOf, progress, Sheet } from "./sheet.ts";
 
 const EXIT_NO_DATA = 3;
@@ -43,7 +43,7 @@ sheet.finish(
     command: `node bench/papers/mooncake.ts${smoke ? " --smoke" : ""}`,
     samples: `${trace.calls} calls${smoke ? ", generated" : ""}; "GPU" prefixes are kept in what GPU memory is left (${tokensOf(CACHES[0])} tokens an instance), "GPU and host" in 1 TB more, at no cost of reading it (${tokensOf(CACHES[1])}); random over ${RANDOM_SEEDS.length} seed(s), median (least–most); the paper's figures beside`,
     not_measured: [
-      `steps above ${CONTEXT_TOKENS.toLocaleString("en")} tokens of context: calls are cut to it; long prompts' attention is a roofline that no table checks, and may be up to a third too kind from 4,096 tokens on`,
+      "how long attention over long contexts really takes: it is a roofline that no table checks, and may be up to a third too kind from 4,096 tokens on",
       "the paper's engine (chunked pipeline parallelism over nodes, layer-wise transfer) and its dummy LLaMA2-70B; the time to read host memory",
       "more than one NIC a node: 25 GB/s here, up to 100 there",
     ],
