@@ -59,7 +59,7 @@ sheet.finish(
     bench: "swarm-bots",
     title: "The seeds' 50 bots on 4 A100s with Llama-3-8B: 172 ms at p95 and 420 requests a second, by length of answer",
     command: `node bench/papers/swarm-bots.ts${smoke ? " --smoke" : ""}`,
-    samples: `${QUESTIONS} questions a run, Poisson, bisected to 5 %; a question is a router call of 5 tokens, 1 to 3 of 50 bots at once with an answer each, and an aggregator with an answer as long: 4 calls on average; prompts of the seeds' templates, which caches share; the most: of ${QUESTIONS} at once; one call: a bot's alone, no router, no aggregator`,
+    samples: `${QUESTIONS} questions a run, Poisson, bisected to 5 %; a question is a router call of 5 tokens, 1 to 3 of 50 bots at once with an answer each, and an aggregator with an answer as long: 4 calls on average; prompts of the seeds' templates, which caches share; the most: of ${QUESTIONS} at once; one call: a bot's alone, no router, no aggregator; no search goes beyond 1,024/s`,
     not_measured: [
       "HTTP between their processes, tokenizing, Ray: the calls' own time and 0.25 ms a hop are all there is",
       "system prompts of real bots, which are longer than the seeds' one line",
