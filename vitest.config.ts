@@ -17,7 +17,7 @@ export default defineConfig({
         hookTimeout: 60_000,
       }),
       node("policy", ["gpu-gateway/policy/**/*.test.ts", "gpu-gateway/engine-model/**/*.test.ts"]),
-      node("gateway", ["gpu-gateway/{engines,ports,providers,runtime,server,node-agent}/**/*.test.ts", "gpu-gateway/*.test.ts"], {
+      node("gateway", ["gpu-gateway/{engines,ports,providers,runtime,server,node-agent,simulator}/**/*.test.ts", "gpu-gateway/*.test.ts"], {
         globalSetup: ["test/support/postgres-global.ts"],
         testTimeout: 30_000,
       }),

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * The door of `npm start`, `npm run demo`, `npm test` and the `millrace` command. Plain JavaScript, because it must run on
+ * The door of `npm start`, `npm run demo`, `npm test`, `npm run sim` and the `millrace` command. Plain JavaScript, because it must run on
  * whatever Node (20 or newer) the machine has: it installs exactly what the lock file says if that is missing, finds a Node
  * that runs TypeScript natively (the locked platform package, else the machine's own), and hands over to cli/main.ts.
  */
@@ -126,8 +126,10 @@ function findNode() {
 install();
 const node = findNode();
 const args = process.argv.slice(2);
-// The check is the project's own, not a command of the product.
-const entry = args[0] === "check" ? [join(root, "test", "check.ts"), ...args.slice(1)] : [join(root, "cli", "main.ts"), ...args];
+// The check and the simulation are the project's own, not commands of the product.
+const OWN = { check: join(root, "test", "check.ts"), sim: join(root, "gpu-gateway", "simulator", "sim", "main.ts") };
+const own = Object.hasOwn(OWN, args[0] ?? "") ? OWN[args[0]] : undefined;
+const entry = own === undefined ? [join(root, "cli", "main.ts"), ...args] : [own, ...args.slice(1)];
 const child = spawn(node, ["--disable-warning=ExperimentalWarning", ...entry], {
   stdio: "inherit",
   env: {

@@ -165,6 +165,78 @@ client("usage", "what was used, by whom, what it cost, and that the sum is what 
     if (!reconciles(report)) process.exitCode = 3;
   });
 
+const share = (text: string): number => {
+  const value = Number(text);
+  if (!(value >= 0 && value < 1)) throw new InvalidArgumentError("a share from 0 up to, not including, 1.");
+  return value;
+};
+const whole = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 0) throw new InvalidArgumentError("a whole number from 0.");
+  return value;
+};
+const atLeastOne = (text: string): number => {
+  const value = whole(text);
+  if (value === 0) throw new InvalidArgumentError("a whole number from 1.");
+  return value;
+};
+
+const plan = program
+  .command("plan")
+  .description("replay a trace against a cluster description: nodes, split, policies, latency, cost, and where it breaks")
+  .argument("<trace>", "a trace file, or sharegpt[:calls=…,per_second=…], or agents[:agents=…,turns=…] (generated)")
+  .option("--cluster <file>", "the cluster description (examples/clusters/)")
+  .option("--slo <objectives>", "as ttft=200ms,tpot=100ms,attainment=0.9")
+  .option("--format <format>", "mooncake, azure, sessions or millrace (else seen from the file)")
+  .option("--nodes <n or a-b>", "instead of the file's nodes; of a range, the fewest that do")
+  .option(
+    "--policies <names>",
+    "instead of the file's, as routing=conductor,cache=prefix-index; may be repeated",
+    (text: string, all: string[] | undefined) => [...(all ?? []), text],
+  )
+  .option("--rate <factor>", "load ×1 is so many times the trace's own", positive, 1)
+  .option("--from-ms <ms>", "the part of the trace from here", whole)
+  .option("--to-ms <ms>", "… to here", whole)
+  .option("--limit <calls>", "so many calls of it", atLeastOne)
+  .option("--skip-malformed", "leave malformed lines out, and count them")
+  .option("--users <n>", "sessions at once, of traces of sessions and of agents", atLeastOne)
+  .option("--gap-max <seconds>", "longer pauses within sessions are cut to this", positive, 600)
+  .addOption(new Option("--goodput <which>", "whose breaking load is searched").choices(["best", "all", "none"]).default("best"))
+  .addOption(new Option("--objective <what>", "what the best has most of").choices(["goodput", "goodput_per_gpu"]).default("goodput"))
+  .option("--tolerance <share>", "of the search for the breaking load", share, 0.02)
+  .option("--warm-up <share>", "of calls, not counted", share, 0.1)
+  .option("--patience <seconds>", "a call's deadline", positive, 600)
+  .option("--seed <n>", "of generated traces and of policies that draw lots", whole, 1)
+  .option("--json", "print JSON for scripts")
+  .option("--html <file>", "also write a page with plots")
+  .addHelpText(
+    "after",
+    `
+Examples:
+  millrace plan calls.jsonl --cluster examples/clusters/ten-nodes-70b.json --slo ttft=2s,tpot=100ms
+  millrace plan sharegpt:calls=2000 --cluster examples/clusters/one-node-opt-13b.json --slo ttft=200ms,tpot=100ms,attainment=0.9
+  millrace plan mooncake.jsonl.gz --cluster cluster.json --nodes 1-16 --slo ttft=10s,tpot=100ms --html plan.html
+
+Exit codes: 0 the SLO is met, 3 by no configuration tried, 4 the trace is malformed, 130 interrupted (what was known by then is printed).
+Formats, and how to read the answer: docs/planning.md`,
+  )
+  .action(async (trace: string, flags) => {
+    const { planCommand } = await import("./commands/plan.ts");
+    process.exitCode = await planCommand(trace, flags);
+  });
+plan
+  .command("export")
+  .description("our own metered calls as a trace: sizes, instants and names, no prompts (reads DATABASE_URL, else the running product's)")
+  .requiredOption("--from <instant>", "RFC 3339")
+  .requiredOption("--to <instant>", "RFC 3339")
+  .option("--tenant <id>", "only this tenant's")
+  .option("--out <file>", "else standard output")
+  .option("--state <dir>", "the state folder of the running product (MILLRACE_STATE)")
+  .action(async (flags) => {
+    const { exportCommand } = await import("./plan/export.ts");
+    process.exitCode = await exportCommand(flags, process.env);
+  });
+
 const keys = program.command("keys").description("API keys: create, list, revoke");
 const keyCommand = (name: string, description: string) =>
   keys

@@ -10,6 +10,7 @@ import type { CellId, NodeId } from "../schema/core/ids.ts";
 import { asId, ID_PATTERN } from "../schema/core/ids.ts";
 import { MAX_TOKENS_MAX } from "../schema/core/wire/limits.ts";
 import type { EngineCatalogueInput } from "./node-agent/catalogue.ts";
+import { DEFAULT_PARAMETERS, parameterFaults, POLICY_NAMES, type PolicyParameters } from "./policy/catalogue.ts";
 
 const id = z.string().regex(ID_PATTERN, "1 to 128 letters, digits and . _ / : -");
 
@@ -41,6 +42,22 @@ const engineSource = z.discriminatedUnion("kind", [
     ...adapting,
   }),
 ]);
+
+const weight = z.int().min(0).max(1_000);
+/** What the policies that are chosen go by; each field is for one of them and idle with the others. */
+const policyParametersSchema = z
+  .strictObject({
+    service_weights: z
+      .strictObject({ prompt: weight, cached: weight, output: weight })
+      .describe("vtc: what a computed prompt token, a cached one and one of the answer count for in a tenant's share"),
+    at_once: z
+      .boolean()
+      .describe("routings but least-load: place a call while there is a slot, and let engines queue; vtc then orders little"),
+    seed: z.int().min(0).max(4_294_967_295).describe("random: where its chance begins"),
+    ttft_ms_max: z.int().min(1).describe("early-rejection: refuse what is expected to begin later"),
+    tbt_ms_max: z.int().min(1).describe("early-rejection: refuse what is expected to take longer between two tokens"),
+  })
+  .partial();
 
 const fileSchema = z.strictObject({
   cell: id.describe("this cell's id: one gateway at a time holds it, by a lease in Postgres (I13)"),
@@ -97,16 +114,22 @@ const fileSchema = z.strictObject({
     .describe("at most this long after a call ended its usage is on its way to Postgres"),
   policies: z
     .strictObject({
-      admission: z.enum(["bounded-queue"]),
-      ordering: z.enum(["fcfs"]),
-      routing: z.enum(["least-load"]),
-      cache: z.enum(["keep-what-fits"]),
-      elasticity: z.enum(["fixed-size"]),
-      allocation: z.enum(["by-tokens"]),
+      admission: z.enum(POLICY_NAMES.admission),
+      ordering: z.enum(POLICY_NAMES.ordering),
+      routing: z.enum(POLICY_NAMES.routing),
+      cache: z.enum(POLICY_NAMES.cache),
+      elasticity: z.enum(POLICY_NAMES.elasticity),
+      allocation: z.enum(POLICY_NAMES.allocation),
+      parameters: policyParametersSchema,
     })
     .partial()
     .default({})
-    .describe("which implementation answers each question; so far there is one of each, the baseline (policy/defaults.ts)"),
+    .describe("which implementation answers each question, by its name in policy/README.md; the baseline where none is named"),
+  record_decisions: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("file for all that the scheduler is told and decides, for replay (docs/simulation.md); relative to the configuration file"),
 });
 type FileConfig = z.output<typeof fileSchema>;
 
@@ -145,7 +168,8 @@ export function loadConfig(file: string, env: Readonly<Record<string, string | u
   }
   faults.push(...crossFaults(parsed.data));
   if (faults.length > 0) return { type: "faults", faults };
-  const { cell, provider, state_dir, ...rest } = parsed.data;
+  const { cell, provider, state_dir, record_decisions, ...rest } = parsed.data;
+  const beside = (name: string) => path.resolve(path.dirname(file), name);
   const { node_id, gpus, engines } = provider;
   const catalogue = Object.fromEntries(Object.entries(engines).map(([name, source]) => [name, launch(source)]));
   return {
@@ -153,7 +177,8 @@ export function loadConfig(file: string, env: Readonly<Record<string, string | u
     config: {
       ...rest,
       cell: asId<"cell">(cell),
-      state_dir: path.resolve(path.dirname(file), state_dir),
+      state_dir: beside(state_dir),
+      ...(record_decisions === undefined ? {} : { record_decisions: beside(record_decisions) }),
       provider: { node_id: asId<"node">(node_id), gpus, engines: catalogue },
       adapters: Object.fromEntries(Object.entries(engines).map(([name, source]) => [name, adapter(source)])),
       database_url,
@@ -188,7 +213,23 @@ function crossFaults(config: FileConfig): string[] {
     if (roles.length > 0 && !roles.includes("both") && !(roles.includes("prefill") && roles.includes("decode")))
       faults.push(`pools: ${model} has ${roles.join(", ")} only; it needs prefill and decode, or both`);
   }
+  const { parameters, ...names } = config.policies;
+  faults.push(...parameterFaults(names, policyParameters(parameters)).map((fault) => `policies: ${fault}`));
   return faults;
+}
+
+/** No engine that serves live here can fetch KV from its peers: a conductor that counted on it would predict what does not happen. */
+export function policyParameters(given: FileConfig["policies"]["parameters"]): PolicyParameters {
+  const { service_weights, at_once, seed, ttft_ms_max, tbt_ms_max } = { ...given };
+  return {
+    ...DEFAULT_PARAMETERS,
+    fetch_threshold: null,
+    ...(service_weights === undefined ? {} : { service_weights }),
+    ...(at_once === undefined ? {} : { at_once }),
+    ...(seed === undefined ? {} : { seed }),
+    ttft_ms_max: ttft_ms_max ?? null,
+    tbt_ms_max: tbt_ms_max ?? null,
+  };
 }
 
 function launch(source: z.output<typeof engineSource>): EngineCatalogueInput[string] {

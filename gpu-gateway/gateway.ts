@@ -16,15 +16,16 @@ import { acquireCell } from "../schema/db/queries/cells/acquire-cell.ts";
 import { releaseCell } from "../schema/db/queries/cells/release-cell.ts";
 import { renewCell } from "../schema/db/queries/cells/renew-cell.ts";
 import { unavailableReason } from "../schema/db/unavailable.ts";
-import type { ResolvedConfig } from "./config.ts";
+import { policyParameters, type ResolvedConfig } from "./config.ts";
 import { createVllmEngine } from "./engines/vllm/engine.ts";
-import { baselinePolicies } from "./policy/defaults.ts";
+import { choosePolicies, inFull } from "./policy/catalogue.ts";
 import { createScheduler } from "./policy/scheduler.ts";
 import type { Provider, ProviderEvent } from "./ports/provider.ts";
 import { Fenced } from "./ports/provider.ts";
 import { createLocalProvider } from "./providers/local/local.ts";
 import { tenantSalts } from "./runtime/cache-salt.ts";
 import { monotonicClock } from "./runtime/clock.ts";
+import { DecisionRecorder } from "./runtime/decisions.ts";
 import { LeaseKeeper } from "./runtime/lease.ts";
 import { JournalFailed } from "./runtime/journal/journal.ts";
 import { CorruptJournal } from "./runtime/journal/segments.ts";
@@ -90,6 +91,8 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   const lease = await acquire(config, sql, place.owner);
   const held = { cell, owner: place.owner, epoch: lease.epoch };
   undo.push(() => releaseCell(sql, held));
+  const decisions = await recorderOf(config, lease.epoch, log);
+  undo.push(() => decisions?.close("stopped"));
 
   const ended = Promise.withResolvers<string>();
   const metrics = new Metrics(cell);
@@ -130,12 +133,13 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
 
   const provisions = new ProvisionBook(meter);
   runtime = new Runtime({
-    scheduler,
+    scheduler: decisions?.around(scheduler) ?? scheduler,
     meter,
     clock,
     observer: metrics,
     max_tokens_default: config.limits.max_tokens_default,
     cacheSalt: tenantSalts(config.cell_secret),
+    prompt_prefixes: config.policies.cache === "prefix-index",
     provisioned: (provision) => provisions.state(provision),
     holds,
     log,
@@ -176,6 +180,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
     auth,
     metrics,
     snapshot: () => scheduler.snapshot(),
+    decisions: () => decisions?.state() ?? null,
   };
   const links = new LinkServer(doors);
   metrics.watch(doors.snapshot, () => links.open);
@@ -199,7 +204,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
       revocations.stop();
       links.endAll();
       await Promise.race([meter.durable().catch(() => undefined), pause(FENCED_FLUSH_MS)]);
-      await pause(FENCED_FLUSH_MS);
+      await Promise.all([pause(FENCED_FLUSH_MS), decisions?.close("fenced")]);
       place.leave();
       return reason;
     }),
@@ -218,6 +223,7 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
         held_back = null;
       }
       commanded.close();
+      await decisions?.close("stopped");
       await provider.close();
       keeper?.stop();
       keeper = null;
@@ -229,11 +235,34 @@ async function assemble(config: ResolvedConfig, log: Log, place: Place, sql: pos
   };
 }
 
+function chosenPolicies({ policies, cell, pools }: ResolvedConfig, epoch: number) {
+  const { parameters, ...names } = policies;
+  const options = {
+    scope: `${cell}/${epoch}`,
+    targets: pools.map(({ model, role, groups }) => ({ model, role, groups })),
+    parameters: policyParameters(parameters),
+  };
+  return { names, options };
+}
+
 function policiesOf(config: ResolvedConfig, epoch: number) {
-  return baselinePolicies({
-    scope: `${config.cell}/${epoch}`,
-    targets: config.pools.map(({ model, role, groups }) => ({ model, role, groups })),
-  });
+  const { names, options } = chosenPolicies(config, epoch);
+  const choice = choosePolicies(names, options);
+  if (choice.type === "faults") throw new StartFault(`policies: ${choice.faults.join("; ")}`);
+  return choice.config;
+}
+
+async function recorderOf(config: ResolvedConfig, epoch: number, log: Log): Promise<DecisionRecorder | null> {
+  const { record_decisions: file } = config;
+  if (file === undefined) return null;
+  const { names, options } = chosenPolicies(config, epoch);
+  try {
+    return await DecisionRecorder.open({ file, policies: inFull(names, options), log });
+  } catch (error) {
+    throw new StartFault(
+      `record_decisions: ${error instanceof Error ? error.message : String(error)}; name a file in a folder that is there`,
+    );
+  }
 }
 
 async function acquire(config: ResolvedConfig, sql: postgres.Sql, owner: string): Promise<{ readonly epoch: number }> {

@@ -13,6 +13,8 @@ export type Figure = {
   readonly unit: string;
   /** One value a round. */
   readonly values: readonly number[];
+  /** In place of values: what no number says. */
+  readonly text?: string;
 };
 export type BenchFile = {
   readonly bench: string;
@@ -57,23 +59,27 @@ export function commit(root: string): string {
   }
 }
 
-/** A row a row, a column a column; each cell the median over the rounds with its spread. */
+/** A row a row, a column a column; each cell the median over the rounds with its spread, if there were several. */
 export function markdown(file: BenchFile): string {
   const columns = [...new Set(file.figures.map((figure) => figure.column))];
   const rows = [...new Set(file.figures.map((figure) => figure.row))];
   const cell = (row: string, column: string): string => {
     const figure = file.figures.find((one) => one.row === row && one.column === column);
     if (!figure) return "";
+    if (figure.text !== undefined) return figure.text;
     const low = Math.min(...figure.values);
     const high = Math.max(...figure.values);
-    return `${short(median(figure.values))} (${short(low)}–${short(high)}) ${figure.unit}`;
+    const spread = figure.values.length === 1 ? "" : ` (${short(low)}–${short(high)})`;
+    return `${short(median(figure.values))}${spread} ${figure.unit}`.trimEnd();
   };
+  const rounds =
+    file.rounds === 1
+      ? file.samples_per_round
+      : `${file.rounds} interleaved rounds of ${file.samples_per_round}; median (least–most) of the rounds`;
   return [
     `**${file.title}**`,
     "",
-    `\`${file.command}\`, ${file.rounds} interleaved rounds of ${file.samples_per_round}; median (least–most) of the rounds. ${file.machine}; ${Object.entries(
-      file.versions,
-    )
+    `\`${file.command}\`, ${rounds}. ${file.machine}; ${Object.entries(file.versions)
       .map(([name, version]) => `${name} ${version}`)
       .join(", ")}; commit ${file.commit}, ${file.measured_at.slice(0, 10)}.`,
     "",

@@ -34,35 +34,48 @@ export async function startFixedEngine(args: readonly string[]): Promise<{ reado
   return { url: await readyUrl(child, "the fixed engine"), stop: () => ended(child, "SIGTERM") };
 }
 
+/** What of a gateway's configuration is the bench's own. */
+export type GatewayParts = {
+  readonly gpus: number;
+  readonly engines: object;
+  readonly pools: readonly object[];
+  /** Further fields. */
+  readonly more?: object;
+  /** The call that says that an instance is up: the gateway learns from it how long prompts are. */
+  readonly first_call?: { readonly path: string; readonly body: object };
+};
+const CHAT = {
+  path: "/v1/chat/completions",
+  body: { model: "llama-3-8b", messages: [{ role: "user", content: "hello" }], max_tokens: 16 },
+};
+
 /** The gateway, whole (journal, metering, scheduling, Postgres), with one instance of the fixed engine behind it. */
-export async function startGateway(engine_args: readonly string[]): Promise<GatewayWorld> {
+export function startGateway(engine_args: readonly string[]): Promise<GatewayWorld> {
+  const command = [process.execPath, join(root, "bench/lib/fixed-engine.ts"), "--port", "{port}", ...engine_args];
+  return startGatewayOf({
+    gpus: 1,
+    engines: { fixed: { kind: "vllm", command } },
+    pools: [{ model: "llama-3-8b", role: "both", groups: 1, gpus: 1, engine: "fixed" }],
+  });
+}
+
+export async function startGatewayOf({ gpus, engines, pools, more, first_call }: GatewayParts): Promise<GatewayWorld> {
   const folder = mkdtempSync(join(tmpdir(), "millrace-bench-"));
   const state = new StateFolder(folder);
   const postgres = await startPostgres({ dir: state.file("postgres") });
   const key = await prepareDatabase({ database_url: postgres.url, state });
   const config = state.file("gateway.json");
-  writeFileSync(
-    config,
-    JSON.stringify({
-      cell: "bench",
-      state_dir: state.file("gateway"),
-      provider: {
-        type: "local",
-        node_id: "bench-node",
-        gpus: 1,
-        engines: {
-          fixed: { kind: "vllm", command: [process.execPath, join(root, "bench/lib/fixed-engine.ts"), "--port", "{port}", ...engine_args] },
-        },
-      },
-      pools: [{ model: "llama-3-8b", role: "both", groups: 1, gpus: 1, engine: "fixed" }],
-    }),
-  );
+  const provider = { type: "local", node_id: "bench-node", gpus, engines };
+  writeFileSync(config, JSON.stringify({ cell: "bench", state_dir: state.file("gateway"), provider, pools, ...more }));
   const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", join(root, "gpu-gateway/main.ts"), "--config", config], {
     cwd: root,
     stdio: ["ignore", "pipe", "inherit"],
     env: { ...process.env, DATABASE_URL: postgres.url, MILLRACE_CELL_SECRET: state.secret("cell-secret") },
   });
+  let stopped = false;
   const stop = async (): Promise<void> => {
+    if (stopped) return;
+    stopped = true;
     await ended(child, "SIGTERM");
     await postgres.stop();
     rmSync(folder, { recursive: true, force: true });
@@ -70,7 +83,7 @@ export async function startGateway(engine_args: readonly string[]): Promise<Gate
   };
   try {
     const gateway_url = await readyUrl(child, "the gateway");
-    await untilServing(gateway_url, key);
+    await untilServing(gateway_url, key, first_call ?? CHAT);
     return { gateway_url, key, gateway_pid: child.pid ?? 0, stop };
   } catch (error) {
     await stop();
@@ -79,13 +92,13 @@ export async function startGateway(engine_args: readonly string[]): Promise<Gate
 }
 
 /** The gateway listens before its instance is up: the first answered call says that both are. */
-async function untilServing(gateway_url: string, key: string): Promise<void> {
+async function untilServing(gateway_url: string, key: string, { path, body }: Required<GatewayParts>["first_call"]): Promise<void> {
   const give_up_ms = Date.now() + 30_000;
   for (;;) {
-    const answer = await fetch(`${gateway_url}/v1/chat/completions`, {
+    const answer = await fetch(`${gateway_url}${path}`, {
       method: "POST",
       headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
-      body: JSON.stringify({ model: "llama-3-8b", messages: [{ role: "user", content: "hello" }], max_tokens: 16 }),
+      body: JSON.stringify(body),
     });
     const text = await answer.text();
     if (answer.ok) return;

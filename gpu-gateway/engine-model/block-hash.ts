@@ -2,24 +2,20 @@
  * Names a block of a prompt by everything before it: hash(parent, content), starting from the cache salt. So two tenants with
  * different salts never share a block (I3), and a block is found only behind the same prefix.
  *
- * Two 53-bit mixes (cyrb53) rather than SHA-256: this runs on every 16 tokens of every prompt, and a collision in a model of an
+ * One 53-bit mix (cyrb53) rather than SHA-256: this runs on every 16 tokens of every prompt, and a collision in a model of an
  * engine costs a wrong cache hit in a figure, never a wrong answer.
  */
 import { BLOCK_TOKENS } from "./kv-blocks.ts";
 
-/** Hashes of the full blocks of a tokenized prompt, where token i is `token(i)`. */
-export function blockHashes(tokens: number, content: (from: number, to: number) => string, salt: string): string[] {
-  const hashes: string[] = [];
-  let parent = mix(salt, 0x9e37);
+/** Names of the full blocks of a tokenized prompt, where token i is `token(i)`. */
+export function blockHashes(tokens: number, content: (from: number, to: number) => string, salt: string): number[] {
+  const hashes: number[] = [];
+  let parent = cyrb53(salt, 0x9e37);
   for (let from = 0; from + BLOCK_TOKENS <= tokens; from += BLOCK_TOKENS) {
-    parent = mix(`${parent}|${content(from, from + BLOCK_TOKENS)}`, 0);
+    parent = cyrb53(`${parent}|${content(from, from + BLOCK_TOKENS)}`, 0);
     hashes.push(parent);
   }
   return hashes;
-}
-
-function mix(text: string, seed: number): string {
-  return `${cyrb53(text, seed).toString(36)}.${cyrb53(text, seed ^ 0x5bd1e995).toString(36)}`;
 }
 
 /** cyrb53 (bryc, public domain). Also what the simulated text draws its choices from. */

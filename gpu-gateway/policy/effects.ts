@@ -7,7 +7,7 @@
 import type { Failure } from "../../schema/core/errors.ts";
 import type { CallId, GroupId, InstanceId, LegId } from "../../schema/core/ids.ts";
 import type { Micros } from "../../schema/core/time.ts";
-import type { CallOutcome, LegRef, LegRole, Role } from "./vocabulary.ts";
+import type { CallOutcome, LegRef, LegRole, PrefixFetch, Role } from "./vocabulary.ts";
 
 export type Effect =
   | {
@@ -20,6 +20,8 @@ export type Effect =
       readonly instance_id: InstanceId;
       /** For a decode leg: the finished prefill leg whose hand-over parameters it takes. */
       readonly from_leg: LegRef | null;
+      /** A hint, from a routing that was told to give it: an engine that can fetch KV from its peers does so, others compute it. */
+      readonly fetch_prefix_from?: PrefixFetch;
       /** Weight of this leg while it is active, for cost allocation (metering/). */
       readonly weight: number;
       /** On a prefill leg of two: its weight once it has finished and only holds KV for decode. */

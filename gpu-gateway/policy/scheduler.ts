@@ -19,7 +19,7 @@
 import type { Micros } from "../../schema/core/time.ts";
 import type { Effect } from "./effects.ts";
 import type { SchedulerEvent } from "./events.ts";
-import type { Admission, CacheManagement, CostAllocation, Elasticity, Ordering, Routing } from "./policies.ts";
+import type { Admission, CacheManagement, CostAllocation, Elasticity, Ordering, Routing, TimeEstimates } from "./policies.ts";
 import { CallLife } from "./scheduler/call-life.ts";
 import type { CallRecord } from "./scheduler/call-record.ts";
 import { GroupBook } from "./scheduler/group-book.ts";
@@ -44,6 +44,8 @@ export type SchedulerConfig = {
   readonly cache: CacheManagement;
   readonly elasticity: Elasticity;
   readonly allocation: CostAllocation;
+  /** Absent: nothing is estimated, and `prefill_due` of every view stays 0. */
+  readonly estimates?: TimeEstimates;
   readonly limits: SchedulerLimits;
 };
 
@@ -69,15 +71,16 @@ class PolicyScheduler implements Scheduler {
   #wake: Micros | null = null;
 
   constructor(config: SchedulerConfig) {
-    const { ordering, limits, cache, allocation, elasticity, scope } = config;
+    const { ordering, limits, cache, allocation, elasticity, scope, estimates } = config;
     this.#config = config;
-    this.#queues = new Queues((a, b) => ordering.compare(a.call, b.call), this.#outbox);
+    this.#queues = new Queues(ordering, this.#outbox);
     const shared = { outbox: this.#outbox, timers: this.#timers, queues: this.#queues, limits };
     this.#calls = new CallLife({
       ...shared,
       cache,
       ordering,
       allocation,
+      estimates: estimates ?? null,
       unreachable: (entry, now) => this.#unreachable(entry, now),
       replaceable: (entry) => replaceable(entry, this.#instances.ofModel(entry.instance.model)),
     });
@@ -170,7 +173,8 @@ class PolicyScheduler implements Scheduler {
 
   /** Returns the call if it was taken. */
   #arrive(call: Call, now: Micros): CallRecord | null {
-    const queue = { model: call.model, queued: this.#queues.size(call.model), now };
+    // Those that rest after a failure come back to the queue: uncounted, a row of failures would carry it past its bound (I8).
+    const queue = { model: call.model, queued: this.#queues.size(call.model) + this.#calls.resting(call.model), now };
     const decision = this.#config.admission.admit(call, queue, this.#instances.ofModel(call.model));
     if (decision.type === "queue") return this.#calls.arrive(call);
     const { failure, retry_after_ms } = decision;
@@ -187,10 +191,10 @@ class PolicyScheduler implements Scheduler {
         this.#calls.accepted(leg);
         return;
       case "leg_first_token":
-        this.#calls.progressed(leg, 1);
+        this.#calls.progressed(leg, 1, now);
         return;
       case "leg_progress":
-        this.#calls.progressed(leg, event.tokens);
+        this.#calls.progressed(leg, event.tokens, now);
         return;
       case "leg_finished":
         this.#calls.finished(leg, event.usage, event.finish_reason, now);
@@ -218,10 +222,10 @@ class PolicyScheduler implements Scheduler {
           this.#calls.shed(head, placement.failure);
           break;
         case "whole":
-          this.#calls.startWhole(head, placement.entry, now);
+          this.#calls.startWhole(head, placement.entry, placement.fetched, now);
           break;
         case "two":
-          this.#calls.startTwo(head, placement.prefill, placement.decode, now);
+          this.#calls.startTwo(head, placement, now);
       }
     }
   }

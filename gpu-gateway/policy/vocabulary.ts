@@ -7,6 +7,12 @@ export type Role = "prefill" | "decode" | "both";
 /** The part of a call that one instance serves. */
 export type LegRole = "prefill" | "decode" | "whole";
 
+/**
+ * What a prompt begins with, as far as it is known: a hash for each of its consecutive blocks, each naming everything before it,
+ * starting from the tenant's cache salt, so that equal hashes are equal prefixes of one tenant (I3). Integers, exact in a number.
+ */
+export type Prefix = { readonly block_tokens: number; readonly blocks: readonly number[] };
+
 /** What is known of a call when it arrives. */
 export type Call = {
   readonly call_id: CallId;
@@ -20,6 +26,8 @@ export type Call = {
   readonly prompt_tokens: number;
   /** The most the client allows. */
   readonly max_tokens: number;
+  /** Absent: nothing is known of it. A call that nothing was known of hits no cache in a policy's books. */
+  readonly prefix?: Prefix;
   /** False when it cannot be split over two instances (n > 1, an engine that says so): then one leg (D3). */
   readonly splittable: boolean;
 };
@@ -77,3 +85,6 @@ export type CallOutcome =
   | { readonly type: "failed"; readonly failure: Failure; readonly emitted: number };
 
 export type LegRef = { readonly leg_id: LegId; readonly instance_id: InstanceId };
+
+/** The first `tokens` of the prompt lie in that instance's prefix cache, to be fetched from there before the rest is computed. */
+export type PrefixFetch = { readonly instance_id: InstanceId; readonly tokens: number };

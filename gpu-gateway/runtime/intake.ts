@@ -15,9 +15,10 @@ import {
   type Calibration,
 } from "../policy/estimate/tokens.ts";
 import type { CallTags } from "../policy/metering/records.ts";
-import type { Call } from "../policy/vocabulary.ts";
+import type { Call, Prefix } from "../policy/vocabulary.ts";
 import type { CallEntry, CallKind } from "./calls.ts";
 import { CallOutput } from "./output.ts";
+import { chatPieces, completionPieces } from "./prompt-prefix.ts";
 
 export type CallRequest = {
   readonly call_id: CallId;
@@ -33,6 +34,8 @@ export type IntakeOptions = {
   readonly cacheSalt: (tenant: string) => string;
   /** When the client names no limit. */
   readonly max_tokens_default: number;
+  /** Whether policy is told what prompts begin with: work that only some policies use. */
+  readonly prompt_prefixes?: boolean;
 };
 
 export class Intake {
@@ -47,7 +50,9 @@ export class Intake {
   entry(request: CallRequest, now: Micros, context_tokens: number | null): CallEntry {
     const { kind, tags, body } = request;
     const raw = kind === "chat" ? rawEstimateOfChat(body as ChatRequest) : rawEstimateOfCompletion(body as CompletionRequest);
-    const prompt_tokens = estimateTokens(raw, this.#calibrations.get(tags.model) ?? UNCALIBRATED);
+    const calibration = this.#calibrations.get(tags.model) ?? UNCALIBRATED;
+    const prompt_tokens = estimateTokens(raw, calibration);
+    const cache_salt = this.#options.cacheSalt(tags.tenant);
     const wanted = maxTokensOf(body);
     const room = (context_tokens ?? Number.MAX_SAFE_INTEGER) - prompt_tokens;
     const max_tokens = wanted ?? Math.max(1, Math.min(this.#options.max_tokens_default, room));
@@ -62,6 +67,7 @@ export class Intake {
       prompt_tokens,
       max_tokens,
       splittable: splittable(body),
+      ...(this.#options.prompt_prefixes === true ? { prefix: prefixOf(request, cache_salt, raw.exact ? 1 : calibration.ratio) } : {}),
     };
     return {
       call,
@@ -71,7 +77,7 @@ export class Intake {
       body: wanted === null ? { ...body, max_tokens } : body,
       digest: request.resumable ? digestOf(request) : null,
       raw_estimate: raw,
-      cache_salt: this.#options.cacheSalt(tags.tenant),
+      cache_salt,
       output: new CallOutput(request.resumable),
       resumable: request.resumable,
       legs: new Map(),
@@ -96,6 +102,13 @@ export class Intake {
 export function digestOf({ kind, body }: Pick<CallRequest, "kind" | "body">): string {
   const { stream: _, stream_options: __, ...asked } = body;
   return hash("sha256", JSON.stringify([kind, asked]), "base64");
+}
+
+/** `ratio`: how many tokens there really are for each that was guessed. */
+function prefixOf({ kind, body }: CallRequest, salt: string, ratio: number): Prefix {
+  const { tokens_each, hashes } =
+    kind === "chat" ? chatPieces(body as ChatRequest, salt) : completionPieces(body as CompletionRequest, salt);
+  return { block_tokens: Math.max(1, Math.round(tokens_each * ratio)), blocks: hashes };
 }
 
 function maxTokensOf(body: ChatRequest | CompletionRequest): number | null {

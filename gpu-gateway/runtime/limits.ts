@@ -16,3 +16,6 @@ export const GROUPS_ENDED_EARLY_MAX = 256; // groups that ended before their lau
 export const PROVISIONS_KNOWN_MAX = 1_024; // provisions recognised when they are stated again: closed ones go first
 export const SALTS_KEPT_MAX = 10_000; // tenants whose cache salt is kept: made again for the rest
 export const EMPTY_DELTAS_WITHHELD_MAX = 64; // pieces without a token before the first token: then they are sent, and count as the beginning
+export const DECISIONS_BYTES_MAX = 1_073_741_824; // a recording of decisions: it ends there, `limit`
+export const DECISIONS_UNWRITTEN_BYTES_MAX = 16_777_216; // decisions on their way to the disk: the recording ends, `overrun`
+export const DECISIONS_PENDING_MAX = 1_024; // decisions not yet made into lines: then they are, at once

@@ -52,6 +52,8 @@ export type RuntimeOptions = {
   readonly cacheSalt: (tenant: string) => string;
   /** When the client names no limit. */
   readonly max_tokens_default: number;
+  /** Whether policy is told what prompts begin with (IntakeOptions). */
+  readonly prompt_prefixes?: boolean;
   readonly provisioned: (provision: Provision) => void;
   /** Whether anything may be commanded now; when it says no, this runtime is fenced, or about to be. */
   readonly holds: () => boolean;

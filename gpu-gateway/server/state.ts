@@ -14,5 +14,18 @@ export function adminState(doors: Doors) {
     phase,
     condemned,
   }));
-  return { cell, epoch, phase: runtime.phase, calls, queues, legs, holding, reservations, pools, instances, groups };
+  return {
+    cell,
+    epoch,
+    phase: runtime.phase,
+    calls,
+    queues,
+    legs,
+    holding,
+    reservations,
+    pools,
+    instances,
+    groups,
+    decisions: doors.decisions(),
+  };
 }

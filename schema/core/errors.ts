@@ -73,6 +73,12 @@ export const ERRORS = {
   model_not_found: entry(404, false, "No such model", "See /v1/models for those served."),
   context_too_long: entry(400, false, "Prompt and answer together exceed the model's context", "Shorten the prompt or lower `max_tokens`."),
   queue_full: entry(429, true, "The queue for this model is full", "Retry after the time in `Retry-After`."),
+  slo_unattainable: entry(
+    429,
+    true,
+    "The answer could not begin, or not go on, as fast as this model promises",
+    "Retry after the time in `Retry-After`, or ask another model.",
+  ),
   rate_limited: entry(429, true, "Too many requests", "Retry after the time in `Retry-After`."),
   deadline_exceeded: entry(504, true, "The call did not finish before its deadline", "Retry, or allow more time."),
   budget_exhausted: entry(402, false, "The budget is spent", "Raise the budget; partial output is kept."),

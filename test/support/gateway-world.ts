@@ -27,6 +27,8 @@ export type WorldOptions = {
   readonly pools?: readonly { readonly role: "prefill" | "decode" | "both"; readonly groups: number }[];
   readonly engine_args?: readonly string[];
   readonly limits?: Readonly<Record<string, number>>;
+  /** A file in the world's folder. */
+  readonly record_decisions?: string;
 };
 
 export type World = {
@@ -86,6 +88,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
     pools: pools.map((pool) => ({ model: MODEL, gpus: 1, engine: "simulated", ...pool })),
     limits: { drain_ms: 500, ...options.limits },
     lease_ms: options.lease_ms ?? 5_000,
+    ...(options.record_decisions === undefined ? {} : { record_decisions: options.record_decisions }),
   };
   const file = path.join(dir, "gateway.json");
   writeFileSync(file, JSON.stringify(config));

@@ -1,7 +1,7 @@
 /** The process's options, resolved once; all faults in them are reported together. */
 import { parseArgs } from "node:util";
 import type { ModelProfile } from "../../engine-model/profile.ts";
-import { PROFILES, loadUs } from "../../engine-model/profile.ts";
+import { MODELS, loadUs, profileOf } from "../../engine-model/profile.ts";
 
 export type SimulatedRole = "prefill" | "decode" | "both";
 
@@ -41,6 +41,10 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
         host: { ...text, default: "127.0.0.1" },
         port: { ...text, default: "0" },
         model: { ...text, default: "llama-3-8b" },
+        tp: { ...text, default: "1" },
+        pp: { ...text, default: "1" },
+        "gpus-per-node": { ...text, default: "8" },
+        "all-reduce": { ...text, default: "nccl" },
         role: { ...text, default: "both" },
         "engine-id": text,
         speed: { ...text, default: "1" },
@@ -59,8 +63,6 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
     return { type: "faults", faults: [(error as Error).message] };
   }
 
-  const profile = PROFILES[String(values["model"])];
-  if (profile === undefined) faults.push(`--model ${String(values["model"])}: known are ${Object.keys(PROFILES).join(", ")}`);
   const role = values["role"];
   if (role !== "prefill" && role !== "decode" && role !== "both") faults.push(`--role ${String(role)}: prefill, decode or both`);
   const number = (name: string, min: number, fallback: number, integer = true): number => {
@@ -72,6 +74,7 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
     }
     return value;
   };
+  const profile = readProfile(values, number, faults);
   const speed = number("speed", 0.001, 1, false);
   const kv_tokens = number("kv-tokens", 32, profile?.kv_tokens ?? 0);
   const context_tokens = number("context", 2, Math.min(profile?.context_tokens ?? 0, kv_tokens));
@@ -81,10 +84,10 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
     kv_port: number("kv-port", 0, 0),
     sequences: number("max-num-seqs", 1, 256),
     step_tokens: number("max-num-batched-tokens", 16, 2_048),
-    load_ms: number("load-ms", 0, profile === undefined ? 0 : loadUs(profile) / 1_000 / speed, false),
+    load_ms: number("load-ms", 0, profile === null ? 0 : loadUs(profile) / 1_000 / speed, false),
     kv_lease_ms: number("kv-lease-ms", 1, 30_000),
   };
-  if (faults.length > 0 || profile === undefined) return { type: "faults", faults };
+  if (faults.length > 0 || profile === null) return { type: "faults", faults };
   return {
     type: "ok",
     options: {
@@ -100,4 +103,23 @@ export function parseOptions(argv: readonly string[], fallback_id: string): Opti
       exit_with_stdin: values["exit-with-stdin"] === true,
     },
   };
+}
+
+/** Null when a flag is at fault. */
+function readProfile(
+  values: Readonly<Record<string, string | boolean | undefined>>,
+  number: (name: string, min: number, fallback: number) => number,
+  faults: string[],
+): ModelProfile | null {
+  const before = faults.length;
+  const model = String(values["model"]);
+  if (MODELS[model] === undefined) faults.push(`--model ${model}: known are ${Object.keys(MODELS).join(", ")}`);
+  const all_reduce = values["all-reduce"];
+  if (all_reduce !== "nccl" && all_reduce !== "nvrar") faults.push(`--all-reduce ${String(all_reduce)}: nccl or nvrar`);
+  const gpus = { tp: number("tp", 1, 1), pp: number("pp", 1, 1), gpus_per_node: number("gpus-per-node", 1, 8) };
+  if (faults.length > before) return null;
+  const outcome = profileOf({ model, ...gpus, all_reduce: all_reduce === "nvrar" ? "nvrar" : "nccl" });
+  if (outcome.type === "profile") return outcome.profile;
+  faults.push(`--model ${model} --tp ${gpus.tp} --pp ${gpus.pp}: ${outcome.fault}`);
+  return null;
 }

@@ -1,9 +1,8 @@
 /** Serves one generation request: submits its choices to the instance and writes their tokens as they come, or all at once. */
 import type { ServerResponse } from "node:http";
-import type { Emitted } from "../../engine-model/engine.ts";
 import type { Piece } from "./answer.ts";
 import type { Fault } from "./faults.ts";
-import type { Instance } from "./instance.ts";
+import type { Emitted, Instance } from "./instance.ts";
 import type { Prepared } from "./prepare.ts";
 import { FaultyBody } from "./faulty-body.ts";
 import { answerBody, chatLogprobs, chunk, completionLogprobs, continuousUsage, errorBody, event, roleChunk, usageChunk } from "./wire.ts";
@@ -188,9 +187,9 @@ class Collected {
       remote_request_id: id,
       remote_host: instance.options.host,
       remote_port: kv_port,
-      tp_size: 1,
+      tp_size: instance.options.profile.tp,
       dcp_size: 1,
-      pp_size: 1,
+      pp_size: instance.options.profile.pp,
       remote_num_tokens: prepared.prompt.tokens + this.#tally.completion - 1,
       remote_blocks_expiry_time: null,
       transfer_mode: "pull",

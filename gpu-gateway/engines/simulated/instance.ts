@@ -5,18 +5,25 @@
  * after a stall longer than LAG_MS the lost time is not made up. Listeners hear their token when the step is done.
  */
 import { EngineModel } from "../../engine-model/engine.ts";
-import type { Emitted, EngineRequest, Pull } from "../../engine-model/engine.ts";
-import { handoverUs, sleepUs, wakeUs } from "../../engine-model/profile.ts";
+import type { EngineRequest, Sequence } from "../../engine-model/engine.ts";
+import { sleepUs, wakeUs } from "../../engine-model/profile.ts";
 import type { KvPeer } from "./kv-channel.ts";
 import type { Faults } from "./faults.ts";
 import type { Options } from "./flags.ts";
 import type { RemoteKv } from "./request.ts";
+import { Transfers } from "./transfers.ts";
+import type { Party } from "./transfers.ts";
 
 const LAG_MS = 50;
 const STEPS_PER_TURN = 32; // then the event loop gets its turn
 /** vLLM's decode renews a lease by 20 s every 5 s while a request waits; here in the lease's proportion. */
 const HEARTBEAT_SHARE = 1 / 6;
 const RENEWAL_SHARE = 2 / 3;
+
+/** `cached`: prompt tokens found in the prefix cache. */
+export type Emitted = { readonly id: string; readonly index: number; readonly last: boolean; readonly cached: number };
+/** Its tokens are told when it is done. */
+type StepInFlight = { readonly done_at: number; readonly tokens: readonly Emitted[] };
 
 export type Listener = {
   token(token: Emitted): void;
@@ -36,10 +43,16 @@ export class Instance {
   /** Called once when the engine core dies. */
   onDeath: () => void = () => {};
   readonly counters = { requests: 0, aborted: 0, kv_pulled: 0, kv_expired: 0, kv_failed: 0, prompt_tokens: 0, generation_tokens: 0 };
+  readonly #transfers: Transfers;
   #peer: KvPeer;
   #listeners = new Map<string, Listener>();
   #remotes = new Map<string, RemoteKv>();
-  #step: { readonly done_at: number; readonly tokens: readonly Emitted[] } | null = null;
+  /** In the order in which they are done; as many as there are pipeline stages, at most. */
+  #steps: StepInFlight[] = [];
+  /** When the first stage is free. */
+  #next_at = 0;
+  /** Nothing to compute that is not in flight, as far as was known when last asked. */
+  #idle = true;
   #timer: NodeJS.Timeout | null = null;
   #turning = false;
   #lease_timer: NodeJS.Timeout;
@@ -49,6 +62,10 @@ export class Instance {
     this.options = options;
     this.faults = faults;
     this.#peer = peer;
+    this.#transfers = new Transfers(
+      () => this.now(),
+      (model_us) => this.realMs(model_us),
+    );
     this.model = new EngineModel(options.profile, options);
     this.#lease_timer = setInterval(() => this.expire(), Math.min(1_000, Math.max(5, options.kv_lease_ms / 20)));
     this.#heartbeat = setInterval(() => this.#beat(), Math.max(5, options.kv_lease_ms * HEARTBEAT_SHARE));
@@ -76,6 +93,7 @@ export class Instance {
   abort(id: string): void {
     if (!this.#listeners.delete(id)) return;
     this.counters.aborted++;
+    this.#transfers.cancel(id);
     if (!this.model.abort(id)) this.model.releaseHeld(id);
     this.#releaseRemote(id);
     this.#kick(); // its blocks may let another one in
@@ -88,12 +106,19 @@ export class Instance {
     return blocks;
   }
 
-  /** A decode instance asks for held blocks. Null: not here, not these, or the lease has ended. */
-  pull(request_id: string, block_ids: readonly number[]): boolean {
+  /** A decode instance asks for held blocks. False: not here, not these, or the lease has ended. They pass to `puller` from now on. */
+  pull(request_id: string, block_ids: readonly number[], puller: Party | null, bytes: number): boolean {
     this.expire();
     const held = this.model.blocksOf(request_id);
     if (held.length === 0 || held.some((id, index) => block_ids[index] !== id)) return false;
+    if (puller !== null) void this.#transfers.begin(request_id, this.#party(), puller, bytes);
     return this.model.lease(request_id, this.#leaseEnd(RENEWAL_SHARE));
+  }
+
+  /** The decode instance has all that came over its links; ours may be slower. */
+  async finish(request_id: string): Promise<void> {
+    await this.#transfers.over(request_id);
+    this.release(request_id);
   }
 
   renew(request_ids: readonly string[]): void {
@@ -102,6 +127,7 @@ export class Instance {
   }
 
   release(request_id: string): void {
+    this.#transfers.cancel(request_id);
     if (this.model.releaseHeld(request_id)) this.#kick();
   }
 
@@ -141,36 +167,55 @@ export class Instance {
   close(): void {
     clearInterval(this.#lease_timer);
     clearInterval(this.#heartbeat);
+    this.#transfers.close();
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 
   #kick(): void {
-    if (this.#turning || this.#step !== null) return;
+    this.#mayBegin(this.now());
+    if (this.#turning || this.#steps.at(-1)?.done_at === this.#next_at) return; // with one stage the timer is set for then
     this.#turning = true;
     setImmediate(() => this.#turn());
   }
 
   #turn(): void {
     this.#turning = false;
+    if (this.#timer !== null) clearTimeout(this.#timer);
     for (let steps = 0; steps < STEPS_PER_TURN; steps++) {
       const now = this.now();
-      let at = now;
-      if (this.#step !== null) {
-        const { done_at, tokens } = this.#step;
-        if (done_at > now) return this.#arm(done_at - now);
-        if (this.realMs(now - done_at) < LAG_MS) at = done_at;
-        this.#step = null;
-        for (const token of tokens) this.#deliver(token);
-      }
+      const done_at = this.#steps[0]?.done_at ?? Number.POSITIVE_INFINITY;
+      const due = this.#idle ? done_at : Math.min(done_at, this.#next_at);
+      if (due > now) return due === Number.POSITIVE_INFINITY ? undefined : this.#arm(due - now);
+      if (done_at <= now) this.#stepDone();
       if (this.state === "dead" || this.awake !== "awake") return;
-      this.model.slowdown = this.faults.slowdown;
-      const { pulls, work } = this.model.step(at);
-      for (const pull of pulls) void this.#receive(pull);
-      if (work === null) return;
-      this.#step = work;
+      if (!this.#idle && this.#next_at <= now) this.#begin(this.realMs(now - due) < LAG_MS ? due : now);
     }
     this.#turning = true;
     setImmediate(() => this.#turn());
+  }
+
+  #stepDone(): void {
+    const step = this.#steps.shift();
+    if (step === undefined) return;
+    this.#mayBegin(step.done_at);
+    for (const token of step.tokens) this.#deliver(token);
+  }
+
+  /** No step begins before there was something to compute. */
+  #mayBegin(since: number): void {
+    if (this.#idle) this.#next_at = Math.max(this.#next_at, since);
+    this.#idle = false;
+  }
+
+  #begin(at: number): void {
+    this.model.slowdown = this.faults.slowdown;
+    const { pulls, emitters, done_at, next_at } = this.model.step(at);
+    for (const pull of pulls) void this.#receive(pull);
+    this.#idle = done_at === null;
+    if (done_at === null) return;
+    this.#next_at = next_at;
+    const tokens = emitters.map(({ id, emitted, ended, cached }) => ({ id, index: emitted - 1, last: ended, cached }));
+    this.#steps.push({ done_at, tokens });
   }
 
   #arm(model_us: number): void {
@@ -185,12 +230,16 @@ export class Instance {
     listener.token(token);
   }
 
-  async #receive(pull: Pull): Promise<void> {
+  async #receive(pull: Sequence): Promise<void> {
+    const bytes = pull.pull_tokens * this.options.profile.kv_bytes_per_token;
     const remote = this.#remotes.get(pull.id);
     if (remote === undefined) return;
-    const outcome = await this.#peer.pull(remote);
+    const outcome = await this.#peer.pull(remote, this.#party(), bytes);
     if (outcome.type === "refused") return this.#lost(pull.id);
-    await this.#pass(handoverUs(this.options.profile, pull.tokens));
+    if (!this.#remotes.has(pull.id)) return; // aborted meanwhile
+    const passed = await this.#transfers.begin(pull.id, { engine_id: remote.engine_id, gpus: remote.gpus }, this.#party(), bytes);
+    if (passed === "refused") return this.#lost(pull.id);
+    if (passed === "cancelled") return;
     // Only an acknowledged end proves that the other side was there to be read from until the end.
     const done = await this.#peer.done(remote);
     if (done.type === "refused") return this.#lost(pull.id);
@@ -219,11 +268,16 @@ export class Instance {
     const remote = this.#remotes.get(id);
     if (remote === undefined) return;
     this.#remotes.delete(id);
-    void this.#peer.done(remote);
+    this.#transfers.cancel(id);
+    void this.#peer.drop(remote);
   }
 
   #beat(): void {
     for (const remote of this.#remotes.values()) void this.#peer.renew(remote);
+  }
+
+  #party(): Party {
+    return { engine_id: this.options.engine_id, gpus: this.options.profile.gpus };
   }
 
   #leaseEnd(share: number): number {

@@ -1,12 +1,14 @@
 /**
  * The side channel between simulated instances, in the place of NIXL: a decode instance asks the prefill instance for held
- * blocks, waits out the transfer, and says that it is done. Also how a lease is renewed while a request waits at decode.
+ * blocks (`pull`), waits the transfer out over its own links, and says that it is done, which is answered when it is over on the prefill
+ * instance's links, too. Or that it does not want them (`drop`). Also how a lease is renewed while a request waits at decode.
  */
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { z } from "zod";
 import type { Instance } from "./instance.ts";
 import type { RemoteKv } from "./request.ts";
+import type { Party } from "./transfers.ts";
 
 const REQUEST_BYTES_MAX = 1_048_576;
 const PEER_TIMEOUT_MS = 5_000; // NIXL's own handshake gave up after 5 s on a dead port
@@ -14,12 +16,20 @@ const PEER_TIMEOUT_MS = 5_000; // NIXL's own handshake gave up after 5 s on a de
 export type PullOutcome = { readonly type: "ok" } | { readonly type: "refused"; readonly reason: string };
 
 export interface KvPeer {
-  pull(remote: RemoteKv): Promise<PullOutcome>;
+  pull(remote: RemoteKv, puller: Party, bytes: number): Promise<PullOutcome>;
   done(remote: RemoteKv): Promise<PullOutcome>;
+  drop(remote: RemoteKv): Promise<PullOutcome>;
   renew(remote: RemoteKv): Promise<PullOutcome>;
 }
 
-const message = z.object({ engine_id: z.string(), request_id: z.string(), block_ids: z.array(z.int()) });
+const message = z.object({
+  engine_id: z.string(),
+  request_id: z.string(),
+  block_ids: z.array(z.int()),
+  puller: z.object({ engine_id: z.string(), gpus: z.int().min(1) }).optional(),
+  bytes: z.int().min(0).default(0),
+});
+type Message = z.output<typeof message>;
 
 export async function serveKvChannel(instance: Instance): Promise<{ readonly port: number; readonly server: http.Server }> {
   const server = http.createServer({ noDelay: true }, (request, response) => {
@@ -35,9 +45,10 @@ export async function serveKvChannel(instance: Instance): Promise<{ readonly por
       const body = message.safeParse(parseJson(Buffer.concat(chunks).toString()));
       if (!body.success || instance.state !== "ready") return answer(503);
       if (body.data.engine_id !== instance.options.engine_id) return answer(409);
-      const status = serve(instance, request.url ?? "", body.data.request_id, body.data.block_ids);
-      if (request.url === "/kv/pull" && instance.faults.kv_delay_ms > 0)
-        return void setTimeout(answer, instance.faults.kv_delay_ms, status);
+      const path = request.url ?? "";
+      if (path === "/kv/done") return void instance.finish(body.data.request_id).then(() => answer(200));
+      const status = serve(instance, path, body.data);
+      if (path === "/kv/pull" && instance.faults.kv_delay_ms > 0) return void setTimeout(answer, instance.faults.kv_delay_ms, status);
       return answer(status);
     });
   });
@@ -48,15 +59,15 @@ export async function serveKvChannel(instance: Instance): Promise<{ readonly por
   return { port: (server.address() as AddressInfo).port, server };
 }
 
-function serve(instance: Instance, path: string, request_id: string, block_ids: readonly number[]): number {
+function serve(instance: Instance, path: string, asked: Message): number {
   switch (path) {
     case "/kv/pull":
-      return !instance.faults.kv_lost && instance.pull(request_id, block_ids) ? 200 : 410;
-    case "/kv/done":
-      instance.release(request_id);
+      return !instance.faults.kv_lost && instance.pull(asked.request_id, asked.block_ids, asked.puller ?? null, asked.bytes) ? 200 : 410;
+    case "/kv/drop":
+      instance.release(asked.request_id);
       return 200;
     case "/kv/renew":
-      instance.renew([request_id]);
+      instance.renew([asked.request_id]);
       return 200;
     default:
       return 404;
@@ -65,14 +76,16 @@ function serve(instance: Instance, path: string, request_id: string, block_ids: 
 
 /** The calling side: one connection a message, so that a dead peer is noticed and no old connection outlives it. */
 export const httpKvPeer: KvPeer = {
-  pull: (remote) => post(remote, "/kv/pull"),
+  pull: (remote, puller, bytes) => post(remote, "/kv/pull", { puller, bytes: Math.round(bytes) }),
   done: (remote) => post(remote, "/kv/done"),
+  drop: (remote) => post(remote, "/kv/drop"),
   renew: (remote) => post(remote, "/kv/renew"),
 };
 
-function post(remote: RemoteKv, path: string): Promise<PullOutcome> {
+function post(remote: RemoteKv, path: string, more: object = {}): Promise<PullOutcome> {
   return new Promise((resolve) => {
-    const body = JSON.stringify({ engine_id: remote.engine_id, request_id: remote.request_id, block_ids: remote.block_ids });
+    const { engine_id, request_id, block_ids } = remote;
+    const body = JSON.stringify({ engine_id, request_id, block_ids, ...more });
     const headers = { "content-type": "application/json", "content-length": Buffer.byteLength(body) };
     const { host, port } = remote;
     const refused = (reason: string) => resolve({ type: "refused", reason });

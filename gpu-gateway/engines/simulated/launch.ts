@@ -11,6 +11,8 @@ export type LaunchOptions = {
   readonly port?: number;
   readonly role?: SimulatedRole;
   readonly model?: string;
+  readonly tp?: number;
+  readonly pp?: number;
   readonly engine_id?: string;
   readonly speed?: number;
   readonly kv_tokens?: number;
@@ -40,6 +42,8 @@ export async function launchSimulated(options: LaunchOptions = {}): Promise<Laun
   flag("port", options.port);
   flag("role", options.role);
   flag("model", options.model);
+  flag("tp", options.tp);
+  flag("pp", options.pp);
   flag("engine-id", options.engine_id);
   flag("speed", options.speed);
   flag("kv-tokens", options.kv_tokens);

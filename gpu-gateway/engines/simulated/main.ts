@@ -33,6 +33,7 @@ const ready = {
   url: `http://${options.host}:${port}`,
   pid: process.pid,
   model: options.profile.name,
+  gpus: options.profile.gpus,
   role: options.role,
   engine_id: options.engine_id,
   loading_ms: options.load_ms,

@@ -59,6 +59,8 @@ export type RemoteKv = {
   readonly block_ids: readonly number[];
   /** What prefill says it found in its cache; reported back unchecked, as vLLM does. */
   readonly cached_tokens: number | null;
+  /** GPUs of the instance that has it. */
+  readonly gpus: number;
 };
 
 /**
@@ -89,5 +91,8 @@ export function readHandover(
   }
   const cached = params["remote_prefill_cached_tokens"];
   const cached_tokens = typeof cached === "number" ? cached : null;
-  return { type: "pull", remote: { host, port, engine_id, request_id, block_ids, cached_tokens } };
+  const gpus = width(params["tp_size"]) * width(params["pp_size"]);
+  return { type: "pull", remote: { host, port, engine_id, request_id, block_ids, cached_tokens, gpus } };
 }
+
+const width = (size: unknown): number => (typeof size === "number" && Number.isInteger(size) && size > 0 ? size : 1);

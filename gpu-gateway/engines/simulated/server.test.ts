@@ -197,6 +197,34 @@ describe("two legs", () => {
   });
 });
 
+describe("models on several GPUs", () => {
+  test("a 70B at TP 4: named, as wide as its hand-over says, as slow as its profile", async () => {
+    const wide = await launchSimulated({ model: "llama-3-70b", tp: 4, speed: SPEED });
+    const body = { model: "llama-3-70b", messages: [{ role: "user", content: "Wide" }], max_tokens: 1 };
+    const { body: answer } = await post(wide.url, "/v1/chat/completions", { ...body, kv_transfer_params: { do_remote_decode: true } });
+    expect(answer.kv_transfer_params).toMatchObject({ tp_size: 4, pp_size: 1 });
+    const { data } = (await (await fetch(`${wide.url}/v1/models`)).json()) as { data: { id: string; max_model_len: number }[] };
+    expect(data[0]).toMatchObject({ id: "llama-3-70b", max_model_len: 8_192 });
+    await wide.stop();
+  });
+  test("two hand-overs out of one instance share its link: they take as long as their bytes together", async () => {
+    const slow = await launchSimulated({ role: "prefill", speed: 0.05 }); // 1 ms of model time is 20 ms
+    const held = await Promise.all(["One", "Two"].map((text) => leg1(slow.url, text)));
+    const told = (params: Json, path: string, more: Json) => {
+      const { remote_engine_id: engine_id, remote_request_id: request_id, remote_block_ids: groups, remote_port } = params;
+      const body = JSON.stringify({ engine_id, request_id, block_ids: (groups as number[][])[0], ...more });
+      return fetch(`http://127.0.0.1:${String(remote_port)}${path}`, { method: "POST", body });
+    };
+    const began = performance.now();
+    const wanted = { puller: { engine_id: "another", gpus: 1 }, bytes: 1.5e9 }; // 5 ms alone
+    await Promise.all(held.map((params) => told(params, "/kv/pull", wanted)));
+    const answers = await Promise.all(held.map((params) => told(params, "/kv/done", {})));
+    expect(answers.map((answer) => answer.status)).toEqual([200, 200]);
+    expect(performance.now() - began).toBeGreaterThan((1 + 10) * 20 - 1); // handshake, and 3 GB at 300 GB/s
+    await slow.stop();
+  });
+});
+
 describe("a process", () => {
   test("loading: listens, /health is 503 and requests too, until it is ready", async () => {
     const loading = await launchSimulated({ load_ms: 60_000 });

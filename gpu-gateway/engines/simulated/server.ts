@@ -111,7 +111,7 @@ function releaseRefused(body: unknown): void {
   const params = (body as { kv_transfer_params?: Record<string, unknown> }).kv_transfer_params;
   const { remote_host: host, remote_port: port, remote_engine_id: engine_id, remote_request_id: request_id } = params ?? {};
   if (typeof host !== "string" || typeof port !== "number" || typeof engine_id !== "string" || typeof request_id !== "string") return;
-  void httpKvPeer.done({ host, port, engine_id, request_id, block_ids: [], cached_tokens: null });
+  void httpKvPeer.drop({ host, port, engine_id, request_id, block_ids: [], cached_tokens: null, gpus: 1 });
 }
 
 function models({ options }: Instance): object {

@@ -41,7 +41,7 @@ export function contentText(content: unknown): string {
   return content.map((part: { text?: unknown }) => (typeof part?.text === "string" ? part.text : JSON.stringify(part))).join("");
 }
 
-export type Prompt = { readonly text: string; readonly tokens: number; readonly block_hashes: readonly string[] };
+export type Prompt = { readonly text: string; readonly tokens: number; readonly block_hashes: readonly number[] };
 
 export function textPrompt(text: string, salt: string): Prompt {
   const tokens = Math.max(1, countTokens(text));

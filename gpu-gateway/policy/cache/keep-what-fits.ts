@@ -6,7 +6,7 @@
  */
 import type { InstanceId } from "../../../schema/core/ids.ts";
 import type { CacheManagement } from "../policies.ts";
-import type { Call } from "../vocabulary.ts";
+import type { Call, Instance } from "../vocabulary.ts";
 
 export type KeepWhatFitsOptions = {
   /** Prompts remembered per instance at most (I8): at it, the least recently placed is forgotten. */
@@ -42,11 +42,11 @@ export function keepWhatFits(options: KeepWhatFitsOptions): CacheManagement {
       return Math.max(0, shared - (shared % options.block_tokens));
     },
 
-    placed(call: Call, instance: InstanceId): void {
-      let remembered = instances.get(instance);
+    placed(call: Call, { instance_id }: Instance): void {
+      let remembered = instances.get(instance_id);
       if (remembered === undefined) {
         remembered = { prompts: new Map(), tokens: 0 };
-        instances.set(instance, remembered);
+        instances.set(instance_id, remembered);
       }
       const key = keyOf(call);
       const before = remembered.prompts.get(key) ?? 0;

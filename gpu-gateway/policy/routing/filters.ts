@@ -17,6 +17,11 @@ export function servesWhole(view: InstanceView): boolean {
   return role === "both" || (role === "decode" && capabilities.legs === "none");
 }
 
+/** Which of these serve a call that cannot be split: those by nature, or, where there is none, decode: it can prefill as well. */
+export function servesUnsplit(instances: readonly InstanceView[]): (view: InstanceView) => boolean {
+  return instances.some(servesWhole) ? servesWhole : (view) => view.instance.role === "decode";
+}
+
 /** The call's leg would fit it if it were ready and empty. */
 export function couldServe(view: InstanceView, call: Call, role: LegRole): boolean {
   const { instance } = view;
@@ -26,13 +31,13 @@ export function couldServe(view: InstanceView, call: Call, role: LegRole): boole
 
 /** Room right now: ready and reachable, a free slot, KV for the leg's worst case. */
 export function hasRoom(view: InstanceView, call: Call, role: LegRole): boolean {
-  const { instance } = view;
+  return hasSlot(view, call, role) && view.kv_tokens + kvDemand(call, role) <= view.instance.kv_tokens;
+}
+
+/** It would be taken right now, though it may then have to wait inside the engine: ready and reachable, a free slot. */
+export function hasSlot(view: InstanceView, call: Call, role: LegRole): boolean {
   return (
-    view.state === "ready" &&
-    view.unreachable !== true &&
-    view.legs + view.reserved < instance.slots &&
-    view.kv_tokens + kvDemand(call, role) <= instance.kv_tokens &&
-    couldServe(view, call, role)
+    view.state === "ready" && view.unreachable !== true && view.legs + view.reserved < view.instance.slots && couldServe(view, call, role)
   );
 }
 

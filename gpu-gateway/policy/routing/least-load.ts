@@ -9,12 +9,12 @@
  *  - Nothing has room: wait. Nothing that exists would have room even if empty: impossible. Nothing exists: wait, for
  *    elasticity may bring something.
  */
-import { failure } from "../../../schema/core/errors.ts";
 import type { Micros } from "../../../schema/core/time.ts";
 import { uncachedTokens } from "../estimate/kv-demand.ts";
 import type { CacheManagement, InstanceView, Routing, RoutingDecision } from "../policies.ts";
 import type { Call, Role } from "../vocabulary.ts";
-import { couldServe, hasPrefillRoom, hasRoom, pairs, servesWhole } from "./filters.ts";
+import { hasPrefillRoom, hasRoom, pairs, servesUnsplit, servesWhole } from "./filters.ts";
+import { waitOrImpossible } from "./possible.ts";
 import { decodeLoad, prefillLoad } from "./scorers.ts";
 
 export type LeastLoadOptions = {
@@ -89,13 +89,11 @@ export function leastPredictedLoad(options: LeastLoadOptions): Routing {
   return {
     route(call: Call, all: readonly InstanceView[], _now: Micros): RoutingDecision {
       const instances = all.filter((view) => view.instance.model === call.model && view.state !== "lost");
-      const wholes = instances.some(servesWhole) ? servesWhole : (view: InstanceView) => view.instance.role === "decode";
       const pick = call.splittable
         ? lesserPick(pickWhole(call, instances, servesWhole), pickPair(call, instances))
-        : pickWhole(call, instances, wholes);
+        : pickWhole(call, instances, servesUnsplit(instances));
       if (pick !== null) return pick.decision;
-      const possible = call.splittable ? splitPossible(call, instances, kv_lease_margin) : oneOf(instances.filter(wholes), call, "whole");
-      return possible ? { type: "wait" } : { type: "impossible", failure: whyImpossible(call, instances) };
+      return waitOrImpossible(call, instances, kv_lease_margin);
     },
   };
 }
@@ -138,34 +136,4 @@ function idsBefore(decode: Scored, prefill: Scored, than_decode: Scored, than_pr
   const a = decode.view.instance.instance_id;
   const b = than_decode.view.instance.instance_id;
   return a === b ? prefill.view.instance.instance_id < than_prefill.view.instance.instance_id : a < b;
-}
-
-/** True when there is none to judge by: elasticity may bring one that fits. */
-function oneOf(instances: readonly InstanceView[], call: Call, role: "prefill" | "decode" | "whole"): boolean {
-  return instances.length === 0 || instances.some((view) => couldServe(view, call, role));
-}
-
-function splitPossible(call: Call, instances: readonly InstanceView[], kv_lease_margin: Micros): boolean {
-  const whole = instances.filter(servesWhole);
-  if (whole.length > 0 && oneOf(whole, call, "whole")) return true;
-  const legged = instances.filter((view) => !servesWhole(view));
-  if (legged.length === 0) return whole.length === 0;
-  const paired = legged.filter((view) => pairs(view, kv_lease_margin));
-  const prefills = paired.filter((view) => view.instance.role === "prefill");
-  const decodes = paired.filter((view) => view.instance.role === "decode");
-  if (paired.length === 0) return false;
-  return oneOf(prefills, call, "prefill") && oneOf(decodes, call, "decode");
-}
-
-/** Told by what would give the answer: the decode side bears prompt and answer, prefill the prompt alone. */
-function whyImpossible(call: Call, instances: readonly InstanceView[]) {
-  const answering = instances.filter((view) => view.instance.role !== "prefill");
-  const needed = call.prompt_tokens + call.max_tokens;
-  const context = Math.max(0, ...answering.map((view) => view.instance.context_tokens));
-  if (answering.length > 0 && needed > context)
-    return failure("context_too_long", `prompt and answer need ${needed} tokens; the context is ${context}`);
-  const kv = Math.max(0, ...answering.map((view) => view.instance.kv_tokens));
-  if (answering.length > 0 && needed > kv)
-    return failure("context_too_long", `prompt and answer need ${needed} tokens of KV; the largest instance holds ${kv}`);
-  return failure("no_capacity", "no instance of this model can serve a call like this");
 }

@@ -26,13 +26,14 @@ import { type Failure, failure } from "../../../schema/core/errors.ts";
 import { type CallId, legId } from "../../../schema/core/ids.ts";
 import type { Micros } from "../../../schema/core/time.ts";
 import { kvDemand, uncachedTokens } from "../estimate/kv-demand.ts";
-import type { CacheManagement, CostAllocation, Ordering } from "../policies.ts";
-import type { Call, CallOutcome, LegFailure, LegRole, LegUsage } from "../vocabulary.ts";
+import type { CacheManagement, CostAllocation, Ordering, TimeEstimates } from "../policies.ts";
+import type { Call, CallOutcome, LegFailure, LegRole, LegUsage, PrefixFetch } from "../vocabulary.ts";
 import { type AfterAbort, CallRecord } from "./call-record.ts";
 import { type InstanceEntry, Reservation } from "./instance-book.ts";
 import { type Leg, LegBook } from "./leg-book.ts";
 import type { SchedulerLimits } from "./limits.ts";
 import type { Outbox } from "./outbox.ts";
+import type { PairPlacement } from "./placing.ts";
 import type { Queues } from "./queues.ts";
 import type { Timers } from "./timers.ts";
 
@@ -44,6 +45,7 @@ type Tools = {
   readonly cache: CacheManagement;
   readonly ordering: Ordering;
   readonly allocation: CostAllocation;
+  readonly estimates: TimeEstimates | null;
   /** Another instance of the same model and role is ready to take over. */
   readonly replaceable: (entry: InstanceEntry) => boolean;
   /** Nobody answers there: it gets no leg for a while. */
@@ -56,6 +58,8 @@ export class CallLife {
   /** Bounded by the queues' bounds and the instances' slots. */
   readonly #calls = new Map<CallId, CallRecord>();
   #reservations = 0;
+  /** By model: they come back to its queue. */
+  readonly #resting = new Map<string, number>();
 
   constructor(tools: Tools) {
     this.#tools = tools;
@@ -67,6 +71,10 @@ export class CallLife {
 
   get reservations(): number {
     return this.#reservations;
+  }
+
+  resting(model: string): number {
+    return this.#resting.get(model) ?? 0;
   }
 
   has(call_id: CallId): boolean {
@@ -91,28 +99,23 @@ export class CallLife {
 
   // ── what routing decides
 
-  startWhole(record: CallRecord, entry: InstanceEntry, now: Micros): void {
+  startWhole(record: CallRecord, entry: InstanceEntry, fetched: PrefixFetch | null, now: Micros): void {
     this.#tools.queues.remove(record);
     record.state = "whole";
-    record.answer = this.#startLeg(
-      record,
-      "whole",
-      entry,
-      null,
-      this.#noLaterThanDeadline(record, now + this.#tools.limits.whole_accept),
-      now,
-    );
+    const accept_by = this.#noLaterThanDeadline(record, now + this.#tools.limits.whole_accept);
+    record.answer = this.#startLeg({ record, role: "whole", entry, from: null, fetched, accept_by, now });
     this.#reschedule(record);
   }
 
-  startTwo(record: CallRecord, prefill: InstanceEntry, decode: InstanceEntry, now: Micros): void {
+  startTwo(record: CallRecord, { prefill, decode, fetched }: Omit<PairPlacement, "type">, now: Micros): void {
     const { queues, outbox, limits } = this.#tools;
     queues.remove(record);
     record.state = "prefilling";
     this.#reservations += 1;
     record.reservation = new Reservation(decode, record, kvDemand(record.call, "decode"));
     outbox.emit({ type: "reserve_decode", call_id: record.call.call_id, instance_id: decode.instance.instance_id });
-    record.prefill = this.#startLeg(record, "prefill", prefill, null, this.#noLaterThanDeadline(record, now + limits.prefill_accept), now);
+    const accept_by = this.#noLaterThanDeadline(record, now + limits.prefill_accept);
+    record.prefill = this.#startLeg({ record, role: "prefill", entry: prefill, from: null, fetched, accept_by, now });
     this.#reschedule(record);
   }
 
@@ -130,14 +133,16 @@ export class CallLife {
   }
 
   /** `tokens`: the total so far. Only the answer's tokens reach the client. */
-  progressed(leg: Leg, tokens: number): void {
+  progressed(leg: Leg, tokens: number, now: Micros): void {
     if (leg.role === "prefill") return;
     const { record } = leg;
-    record.emitted = Math.max(record.emitted, tokens);
+    this.#emitted(record, tokens);
+    leg.first_token ??= now;
     const was_starting = leg.state === "starting";
     this.legs.accept(leg);
     if (leg.prefill_tokens > 0) {
-      this.legs.promptComputed(leg);
+      this.#learnPrefill(leg, leg.hit_tokens, now);
+      this.legs.promptComputed(leg, now);
       this.#freed(leg.entry);
     }
     if (leg.role === "decode" && leg.state === "running") this.#pulled(record);
@@ -147,7 +152,7 @@ export class CallLife {
   finished(leg: Leg, usage: LegUsage, finish_reason: string, now: Micros): void {
     const { record } = leg;
     if (leg.state === "holding") return;
-    if (leg.role !== "prefill") record.emitted = Math.max(record.emitted, usage.completion_tokens);
+    if (leg.role !== "prefill") this.#emitted(record, usage.completion_tokens);
     if (leg.state === "cancelling") {
       // The cancel came too late for a prefill: its instance holds KV that nobody will pull, until the lease is over.
       if (leg.role === "prefill") this.#holdInVain(leg, now);
@@ -160,6 +165,7 @@ export class CallLife {
       return;
     }
     this.#pulled(record);
+    this.#learnDecode(leg, usage.completion_tokens, now);
     this.#legOver(leg, now);
     this.#release(record);
     const prompt = record.prefill_usage ?? usage;
@@ -176,7 +182,7 @@ export class CallLife {
 
   failed(leg: Leg, error: LegFailure, tokens: number, now: Micros): void {
     const { record } = leg;
-    if (leg.role !== "prefill") record.emitted = Math.max(record.emitted, tokens);
+    if (leg.role !== "prefill") this.#emitted(record, tokens);
     switch (leg.state) {
       case "cancelling":
         this.#legOver(leg, now);
@@ -201,7 +207,7 @@ export class CallLife {
   cancelled(leg: Leg, tokens: number, now: Micros): void {
     const { record } = leg;
     if (leg.state === "holding") return;
-    if (leg.role !== "prefill") record.emitted = Math.max(record.emitted, tokens);
+    if (leg.role !== "prefill") this.#emitted(record, tokens);
     const asked = leg.state === "cancelling";
     this.#legOver(leg, now);
     if (asked) this.#settleWhenOver(record, now);
@@ -242,15 +248,19 @@ export class CallLife {
     this.#reschedule(record);
   }
 
-  #startLeg(record: CallRecord, role: LegRole, entry: InstanceEntry, from: Leg | null, accept_by: Micros, now: Micros): Leg {
+  #startLeg({ record, role, entry, from, fetched, accept_by, now }: LegStart): Leg {
     const { call } = record;
-    const { outbox, cache, allocation } = this.#tools;
+    const { outbox, cache, allocation, ordering, estimates } = this.#tools;
     const { instance_id } = entry.instance;
     const leg_id = legId(call.call_id, record.attempt, role);
     const kv_tokens = kvDemand(call, role);
     // Decode is handed the KV of the whole prompt: it computes none of it and its cache is not asked.
-    const hit_tokens = role === "decode" ? 0 : cache.expected_hit_tokens(call, instance_id);
-    if (role !== "decode") cache.placed(call, instance_id);
+    const hit_tokens = role === "decode" ? 0 : (fetched?.tokens ?? cache.expected_hit_tokens(call, instance_id));
+    const prefill_tokens = role === "decode" ? 0 : uncachedTokens(call, hit_tokens);
+    if (role !== "decode") {
+      cache.placed(call, entry.instance);
+      ordering.served(call, { type: "placed", hit_tokens });
+    }
     const weighed = { leg_id, role, prompt_tokens: call.prompt_tokens, hit_tokens, kv_tokens };
     const leg = this.legs.open({
       leg_id,
@@ -260,7 +270,10 @@ export class CallLife {
       started: now,
       accept_by,
       kv_tokens: role === "decode" ? 0 : kv_tokens,
-      prefill_tokens: role === "decode" ? 0 : uncachedTokens(call, hit_tokens),
+      prefill_tokens,
+      hit_tokens,
+      prefill_work:
+        prefill_tokens === 0 || estimates === null ? NO_TIME : estimates.prefill_time(entry.instance, prefill_tokens, hit_tokens),
     });
     outbox.emit({
       type: "start_leg",
@@ -271,6 +284,7 @@ export class CallLife {
       role,
       instance_id,
       from_leg: from === null ? null : { leg_id: from.leg_id, instance_id: from.entry.instance.instance_id },
+      ...(fetched === null ? {} : { fetch_prefix_from: fetched }),
       weight: allocation.weight({ ...weighed, holding: false }),
       ...(role === "prefill" ? { holding_weight: allocation.weight({ ...weighed, holding: true }) } : {}),
       accept_by,
@@ -283,6 +297,7 @@ export class CallLife {
     const { record } = leg;
     const { kv_lease } = leg.entry.instance;
     record.prefill_usage = usage;
+    this.#learnPrefill(leg, usage.cached_tokens, now);
     this.#hold(leg, now);
     const lease_left = kv_lease - limits.kv_lease_margin;
     if (lease_left <= 0 || record.reservation === null) {
@@ -292,13 +307,14 @@ export class CallLife {
     record.state = "decoding";
     record.reservation.becomeLeg();
     const accept_by = this.#noLaterThanDeadline(record, now + lease_left);
-    record.answer = this.#startLeg(record, "decode", record.reservation.entry, leg, accept_by, now);
+    const { entry } = record.reservation;
+    record.answer = this.#startLeg({ record, role: "decode", entry, from: leg, fetched: null, accept_by, now });
     this.#reschedule(record);
   }
 
   #hold(leg: Leg, now: Micros): void {
     leg.record.model_time += now - leg.started;
-    const lease_end = this.legs.hold(leg, (holding, at) => this.#leaseOver(holding, at));
+    const lease_end = this.legs.hold(leg, (holding, at) => this.#leaseOver(holding, at), now);
     this.#tools.timers.set(lease_end, (now + leg.entry.instance.kv_lease) as Micros);
     this.#freed(leg.entry);
   }
@@ -317,6 +333,7 @@ export class CallLife {
   #abort(record: CallRecord, after: AfterAbort, reason: string, now: Micros): void {
     const { outbox, timers, limits, queues } = this.#tools;
     if (record.state === "queued") queues.remove(record);
+    if (record.state === "resting") this.#rested(record);
     record.state = "aborting";
     record.after = after;
     record.cancel_by = (now + limits.cancel_bound) as Micros;
@@ -355,6 +372,7 @@ export class CallLife {
       this.#end(record, { type: "failed", failure: late ? PAST_DEADLINE : after.failure, emitted: record.emitted });
       return;
     }
+    this.#tools.ordering.served(record.call, { type: "returned" });
     record.attempt += 1;
     record.after = null;
     record.prefill_usage = null;
@@ -365,8 +383,15 @@ export class CallLife {
       return;
     }
     record.state = "resting";
+    this.#resting.set(record.call.model, this.resting(record.call.model) + 1);
     record.rest_until = (now + limits.retry_rest * 2 ** (record.failures - 1)) as Micros;
     this.#reschedule(record);
+  }
+
+  #rested({ call: { model } }: CallRecord): void {
+    const left = this.resting(model) - 1;
+    if (left > 0) this.#resting.set(model, left);
+    else this.#resting.delete(model);
   }
 
   /** I2: the one place where a call ends. */
@@ -375,8 +400,33 @@ export class CallLife {
     record.state = "ended";
     timers.clear(record.timer);
     this.#calls.delete(record.call.call_id);
-    ordering.finished(record.call, record.model_time as Micros);
+    ordering.finished(record.call, { usage: outcome.type === "done" ? outcome.usage : null, model_time: record.model_time as Micros });
     outbox.emit({ type: "end_call", call_id: record.call.call_id, outcome, retry_after_ms: null });
+  }
+
+  /** Tokens of the answer so far, in all. */
+  #emitted(record: CallRecord, tokens: number): void {
+    if (tokens <= record.emitted) return;
+    record.emitted = tokens;
+    this.#tools.ordering.served(record.call, { type: "output", tokens });
+  }
+
+  // ── what durations teach
+
+  /** Engines take prompts in turn: a prefill's own time began when the one before it was done. */
+  #learnPrefill(leg: Leg, cached_tokens: number, now: Micros): void {
+    const { estimates } = this.#tools;
+    if (estimates?.prefilled === undefined) return;
+    const took = now - Math.max(leg.started, leg.entry.prefill_done);
+    const { call } = leg.record;
+    const cached = Math.min(cached_tokens, call.prompt_tokens - 1);
+    if (took > 0) estimates.prefilled(leg.entry.instance, uncachedTokens(call, cached), cached, took as Micros);
+  }
+
+  #learnDecode(leg: Leg, tokens: number, now: Micros): void {
+    const { estimates } = this.#tools;
+    if (estimates?.decoded === undefined || leg.first_token === null || tokens < 2) return;
+    estimates.decoded(leg.entry, tokens - 1, (now - leg.first_token) as Micros);
   }
 
   // ── KV and slots
@@ -422,6 +472,7 @@ export class CallLife {
     record.model_time += now - leg.started;
     if (record.prefill === leg) record.prefill = null;
     if (record.answer === leg) record.answer = null;
+    this.legs.promptComputed(leg, now);
     this.legs.close(leg);
     this.#freed(leg.entry);
   }
@@ -450,6 +501,7 @@ export class CallLife {
         this.shed(record, PAST_DEADLINE);
         return;
       case "resting":
+        this.#rested(record);
         if (late) this.shed(record, PAST_DEADLINE);
         else this.#enqueue(record);
         return;
@@ -489,6 +541,17 @@ export class CallLife {
   }
 }
 
+type LegStart = {
+  readonly record: CallRecord;
+  readonly role: LegRole;
+  readonly entry: InstanceEntry;
+  readonly from: Leg | null;
+  readonly fetched: PrefixFetch | null;
+  readonly accept_by: Micros;
+  readonly now: Micros;
+};
+
+const NO_TIME = 0 as Micros;
 const LEASE_OVER = "decode did not accept the prefilled KV within its lease";
 const PAST_DEADLINE = failure("deadline_exceeded");
 

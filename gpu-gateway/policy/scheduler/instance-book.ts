@@ -7,6 +7,7 @@
  *  - Until decode has pulled the KV it also counts as a deferred pull.
  */
 import type { GroupId, InstanceId } from "../../../schema/core/ids.ts";
+import type { Micros } from "../../../schema/core/time.ts";
 import type { InstanceView } from "../policies.ts";
 import type { Instance, InstanceState } from "../vocabulary.ts";
 import type { CallRecord } from "./call-record.ts";
@@ -24,6 +25,10 @@ export class InstanceEntry implements InstanceView {
   legs = 0;
   reserved = 0;
   prefill_tokens = 0;
+  prefill_due: Micros = 0 as Micros;
+  /** Predicted time of the prefills in flight, as if one after the other; and when the last of them was done. */
+  prefill_work = 0;
+  prefill_done: Micros = 0 as Micros;
   kv_tokens = 0;
   deferred_pulls = 0;
   sample: EngineSample | null = null;

@@ -25,6 +25,12 @@ export class Leg {
   /** Its own; a decode leg's KV is counted by its reservation. */
   readonly kv_tokens: number;
   prefill_tokens: number;
+  /** Of its prompt, expected to be cached. */
+  readonly hit_tokens: number;
+  /** Predicted, alone on its instance; 0: nothing was. */
+  prefill_work: Micros;
+  /** When its first token came, so that its decoding can be timed. */
+  first_token: Micros | null = null;
   state: "starting" | "running" | "cancelling" | "holding" | "gone" = "starting";
   /** Ends a holding leg that nobody reports released. Set while it holds. */
   lease_end: Timer | null = null;
@@ -38,10 +44,15 @@ export class Leg {
     this.accept_by = init.accept_by;
     this.kv_tokens = init.kv_tokens;
     this.prefill_tokens = init.prefill_tokens;
+    this.hit_tokens = init.hit_tokens;
+    this.prefill_work = init.prefill_work;
   }
 }
 
-export type LegInit = Pick<Leg, "leg_id" | "record" | "role" | "entry" | "started" | "accept_by" | "kv_tokens" | "prefill_tokens">;
+export type LegInit = Pick<
+  Leg,
+  "leg_id" | "record" | "role" | "entry" | "started" | "accept_by" | "kv_tokens" | "prefill_tokens" | "hit_tokens" | "prefill_work"
+>;
 
 export class LegBook {
   readonly #legs = new Map<LegId, Leg>();
@@ -63,6 +74,11 @@ export class LegBook {
     leg.entry.legs += 1;
     leg.entry.kv_tokens += leg.kv_tokens;
     leg.entry.prefill_tokens += leg.prefill_tokens;
+    if (leg.prefill_work > 0) {
+      const { entry, started } = leg;
+      entry.prefill_work += leg.prefill_work;
+      entry.prefill_due = (Math.max(entry.prefill_due, started) + leg.prefill_work) as Micros;
+    }
     return leg;
   }
 
@@ -70,10 +86,16 @@ export class LegBook {
     if (leg.state === "starting") leg.state = "running";
   }
 
-  /** Its first token: the prompt has been computed. */
-  promptComputed(leg: Leg): void {
-    leg.entry.prefill_tokens -= leg.prefill_tokens;
+  /** Its first token, or its end: no more of the prompt will be computed. What is left there starts from now. */
+  promptComputed(leg: Leg, now: Micros): void {
+    const { entry } = leg;
+    entry.prefill_tokens -= leg.prefill_tokens;
     leg.prefill_tokens = 0;
+    if (leg.prefill_work === 0) return;
+    entry.prefill_work -= leg.prefill_work;
+    leg.prefill_work = 0 as Micros;
+    entry.prefill_done = now;
+    entry.prefill_due = (now + entry.prefill_work) as Micros;
   }
 
   cancelling(leg: Leg): void {
@@ -81,8 +103,8 @@ export class LegBook {
   }
 
   /** Returns the timer that ends it. */
-  hold(leg: Leg, on_lease_end: (leg: Leg, now: Micros) => void): Timer {
-    this.promptComputed(leg);
+  hold(leg: Leg, on_lease_end: (leg: Leg, now: Micros) => void, now: Micros): Timer {
+    this.promptComputed(leg, now);
     leg.entry.legs -= 1;
     leg.state = "holding";
     this.#holding += 1;
@@ -90,9 +112,9 @@ export class LegBook {
     return leg.lease_end;
   }
 
+  /** Its prompt has been computed, or given up, before. */
   close(leg: Leg): void {
     if (leg.state === "gone") return;
-    this.promptComputed(leg);
     if (leg.state === "holding") this.#holding -= 1;
     else leg.entry.legs -= 1;
     leg.entry.kv_tokens -= leg.kv_tokens;

@@ -8,11 +8,17 @@ import { type Micros, micros, microsFromMs } from "../../../schema/core/time.ts"
 import type { Effect } from "../effects.ts";
 import type { SchedulerEvent } from "../events.ts";
 import { createScheduler, type Scheduler, type SchedulerConfig } from "../scheduler.ts";
-import type { Instance, InstanceState, LegFailure, Role } from "../vocabulary.ts";
+import type { Instance, InstanceState, LegFailure, Prefix, Role } from "../vocabulary.ts";
 import { makeCall, makeInstance, MODEL } from "./testing.ts";
 
 export type Step = { readonly action: number; readonly which: number; readonly value: number };
-export type Setup = { readonly targets: readonly { role: Role; groups: number }[]; readonly slots: number; readonly nodes: number };
+export type Setup = {
+  readonly targets: readonly { role: Role; groups: number }[];
+  readonly slots: number;
+  readonly nodes: number;
+  /** Calls are placed while there is a slot, room for their KV or not. */
+  readonly at_once?: boolean;
+};
 
 type StartLeg = Extract<Effect, { type: "start_leg" }>;
 type WorldLeg = {
@@ -136,6 +142,9 @@ export class ModelWorld {
       prompt_tokens: 1 + ((which * 37) % 900),
       max_tokens: 1 + (value % 300),
       splittable: which % 5 !== 0,
+      tenant: asId<"tenant">(`ten_${which % 3}`),
+      program: asId<"program">(`prg_${value % 4}`),
+      ...(which % 4 === 0 ? {} : { prefix: prefixOf((which * 37) % 900, value % 3) }),
     });
     this.#calls.set(call.call_id, { reserved: null, attempt: 0, reported_tokens: 0 });
     this.#send({ type: "call_arrived", call });
@@ -240,7 +249,7 @@ export class ModelWorld {
       const { instance_id, legs, reserved, slots, kv_tokens, kv_tokens_max, deferred_pulls } = instance;
       check(legs >= 0 && reserved >= 0 && deferred_pulls >= 0 && instance.prefill_tokens >= 0, `${instance_id} has negative books`);
       check(legs + reserved <= slots, `${instance_id} exceeds its slots`);
-      check(kv_tokens >= 0 && kv_tokens <= kv_tokens_max, `${instance_id} exceeds its KV`);
+      check(kv_tokens >= 0 && (this.#setup.at_once === true || kv_tokens <= kv_tokens_max), `${instance_id} exceeds its KV`);
       check(deferred_pulls <= limits.deferred_pulls_max, `${instance_id} has too many deferred pulls`);
     }
   }
@@ -327,6 +336,12 @@ export class ModelWorld {
     if (call === undefined) throw new Error(`${call_id} is not live (I2)`);
     return call;
   }
+}
+
+/** Prompts that begin alike for a while, then part. */
+function prefixOf(tokens: number, family: number): Prefix {
+  const blocks = Array.from({ length: Math.floor(tokens / 16) }, (_, n) => family * 1_000 + (n < 8 ? n : n * 7 + tokens));
+  return { block_tokens: 16, blocks };
 }
 
 function pick<T>(from: readonly T[], which: number): T | undefined {

@@ -8,30 +8,39 @@
 import type { Failure } from "../../../schema/core/errors.ts";
 import type { Micros } from "../../../schema/core/time.ts";
 import type { Routing, RoutingDecision } from "../policies.ts";
+import type { PrefixFetch } from "../vocabulary.ts";
 import type { CallRecord } from "./call-record.ts";
 import type { InstanceBook, InstanceEntry } from "./instance-book.ts";
 import type { SchedulerLimits } from "./limits.ts";
 
 export type Placement =
-  | { readonly type: "whole"; readonly entry: InstanceEntry }
-  | { readonly type: "two"; readonly prefill: InstanceEntry; readonly decode: InstanceEntry }
+  | { readonly type: "whole"; readonly entry: InstanceEntry; readonly fetched: PrefixFetch | null }
+  | PairPlacement
   | { readonly type: "wait" }
   | { readonly type: "impossible"; readonly failure: Failure };
+
+export type PairPlacement = {
+  readonly type: "two";
+  readonly prefill: InstanceEntry;
+  readonly decode: InstanceEntry;
+  readonly fetched: PrefixFetch | null;
+};
 
 const WAIT: Placement = { type: "wait" };
 
 export function place(record: CallRecord, book: InstanceBook, routing: Routing, limits: SchedulerLimits, now: Micros): Placement {
   const decision = decide(record, book, routing, now);
   if (decision.type === "wait" || decision.type === "impossible") return decision;
+  const fetched = decision.fetch_prefix ?? null;
   if (decision.type === "one_leg") {
     const entry = book.get(decision.instance);
-    return entry !== undefined && canStart(entry) ? { type: "whole", entry } : WAIT;
+    return entry !== undefined && canStart(entry) ? { type: "whole", entry, fetched } : WAIT;
   }
   const prefill = book.get(decision.prefill);
   const decode = book.get(decision.decode);
   if (prefill === undefined || decode === undefined || prefill === decode) return WAIT;
   if (!canStart(prefill) || !canStart(decode) || decode.deferred_pulls >= limits.deferred_pulls_max) return WAIT;
-  return { type: "two", prefill, decode };
+  return { type: "two", prefill, decode, fetched };
 }
 
 function decide({ call, avoid }: CallRecord, book: InstanceBook, routing: Routing, now: Micros): RoutingDecision {

@@ -1,24 +1,23 @@
 /**
  * One queue per model, in the order that the Ordering policy gives. A queue is *touched* when its head may be able to go now;
  * touched queues are served at the end of the event, in the order of touching. A queued call hears its place when it joins,
- * then each time it comes to place 1, 4, 16, 64, … that is at most half of what it heard last: a bounded number of times.
+ * then when the queue names it at a place (1, 4, 16, 64, …) that is at most half of what it heard last: a bounded number of times.
  */
-import type { QueueView } from "../policies.ts";
+import type { CallQueue, Ordering, QueueView } from "../policies.ts";
 import type { Micros } from "../../../schema/core/time.ts";
 import type { CallRecord } from "./call-record.ts";
 import type { Outbox } from "./outbox.ts";
-import { SortedList } from "./sorted-list.ts";
 
 export class Queues {
-  readonly #compare: (a: CallRecord, b: CallRecord) => number;
+  readonly #ordering: Ordering;
   readonly #outbox: Outbox;
-  readonly #queues = new Map<string, SortedList<CallRecord>>();
+  readonly #queues = new Map<string, CallQueue<CallRecord>>();
   readonly #touched = new Set<string>();
   readonly #moved = new Set<string>();
   #backlogged = 0;
 
-  constructor(compare: (a: CallRecord, b: CallRecord) => number, outbox: Outbox) {
-    this.#compare = compare;
+  constructor(ordering: Ordering, outbox: Outbox) {
+    this.#ordering = ordering;
     this.#outbox = outbox;
   }
 
@@ -26,7 +25,7 @@ export class Queues {
     const { model } = record.call;
     let queue = this.#queues.get(model);
     if (queue === undefined) {
-      queue = new SortedList(this.#compare);
+      queue = this.#ordering.queue<CallRecord>(model);
       this.#queues.set(model, queue);
     }
     queue.add(record);

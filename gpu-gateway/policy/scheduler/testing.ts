@@ -59,6 +59,7 @@ export const makeView = (instance: Instance, books: Partial<Omit<InstanceView, "
   legs: 0,
   reserved: 0,
   prefill_tokens: 0,
+  prefill_due: micros(0),
   deferred_pulls: 0,
   kv_tokens: 0,
   ...books,
