@@ -70,9 +70,10 @@ const OPERATIONS: readonly Operation[] = [
   {
     method: "get",
     path: "/v1/runs/{run}/logs",
-    summary: "A run's log",
+    summary: "A page of a run's log",
     scope: "invoke",
-    answers: { 200: { description: "Lines in order", schema: http.logList } },
+    query: { after: "the `seq` after which the page begins; 0 by default" },
+    answers: { 200: { description: "Lines in order, the last `seq`, and how many later lines were not kept", schema: http.logList } },
   },
   {
     method: "post",

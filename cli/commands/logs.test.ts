@@ -1,4 +1,4 @@
-/** `millrace logs` against a server that answers as the edge does: a run's lines at once, a session's page by page. */
+/** `millrace logs` against a server that answers as the edge does: page by page. */
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -22,10 +22,11 @@ async function serve(answer: (after: number) => object) {
 }
 const line = (seq: number) => ({ seq, at: "2026-01-01T00:00:00.000Z", level: "info", text: `line ${seq}` });
 
-test("a run's lines come from the run", async () => {
-  const body = { lines: [{ run: RUN, ...line(1) }], dropped: 2 };
-  expect(await logs(await serve(() => body), RUN)).toEqual(body);
-  expect(asked).toEqual([`/v1/runs/${RUN}/logs`]);
+test("a run's lines come page by page", async () => {
+  const connection = await serve((after) => ({ lines: [{ run: RUN, ...line(after + 1) }], seq: 2, dropped: 2 }));
+  const lines = [1, 2].map((seq) => ({ run: RUN, ...line(seq) }));
+  expect(await logs(connection, RUN)).toEqual({ lines, dropped: 2 });
+  expect(asked).toEqual([0, 1].map((after) => `/v1/runs/${RUN}/logs?after=${after}`));
 });
 
 test("a session's lines come page by page, up to what was there when it was asked", async () => {

@@ -9,8 +9,10 @@ import type { Failure } from "../../schema/core/errors.ts";
 import { LOG_LINES_MAX } from "../../schema/core/wire/limits.ts";
 import type { RunEvent } from "../../schema/core/wire/http.ts";
 import type { ExecutionFact, Outcome } from "../runtime/execution.ts";
+import { utf8Bytes } from "../runtime/utf8.ts";
+import { LINES_PAGE_MAX, pageOf } from "./page.ts";
 import { RunDebts } from "./run-debts.ts";
-import type { LogLine, RunSpec, RunView } from "./run-spec.ts";
+import type { LogLine, LogPage, RunSpec, RunView } from "./run-spec.ts";
 
 export const RUN_FORMAT = 2;
 /** Events of a run: at this many it is stopped with `too_many_steps`. */
@@ -131,22 +133,28 @@ export class RunLog {
   }
 
   eventsAfter(seq: number, limit: number): { seq: number; type: string; body: string }[] {
-    return this.#sql
-      .exec<{ seq: number; type: string; body: string }>(
-        "SELECT seq, type, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
-        seq,
-        limit,
-      )
-      .toArray();
+    const rows = this.#sql.exec<{ seq: number; type: string; body: string }>(
+      "SELECT seq, type, body FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+      seq,
+      limit,
+    );
+    return pageOf(rows, (row) => utf8Bytes(row.body));
   }
 
   get lastSeq(): number {
     return this.#sql.exec<{ seq: number }>("SELECT coalesce(max(seq), 0) AS seq FROM events").one().seq;
   }
 
-  logs(): { lines: LogLine[]; dropped: number } {
-    const lines = this.#sql.exec<LogLine>("SELECT seq, at_ms, level, text FROM logs ORDER BY seq").toArray();
-    return { lines, dropped: Number(this.#sql.exec<{ value: string }>("SELECT value FROM meta WHERE key = 'logs_dropped'").one().value) };
+  logs(after: number): LogPage {
+    const rows = this.#sql.exec<LogLine>(
+      "SELECT seq, at_ms, level, text FROM logs WHERE seq > ? ORDER BY seq LIMIT ?",
+      after,
+      LINES_PAGE_MAX,
+    );
+    const lines = pageOf(rows, (line) => utf8Bytes(line.text));
+    const { dropped } = this.#sql.exec<{ dropped: string }>("SELECT value AS dropped FROM meta WHERE key = 'logs_dropped'").one();
+    const { seq } = this.#sql.exec<{ seq: number }>("SELECT coalesce(max(seq), 0) AS seq FROM logs").one();
+    return { lines, seq, dropped: Number(dropped) };
   }
 
   /** Every row of every table of this format: what a stored fixture consists of. */

@@ -43,6 +43,9 @@ export type LogLine = {
   readonly text: string;
 };
 
+/** `seq` is the last line's number, 0 for none; `dropped`: how many came after it and were not kept. */
+export type LogPage = { readonly lines: LogLine[]; readonly seq: number; readonly dropped: number };
+
 /** Whose run it is. */
 export type Owner = { readonly tenant: string; readonly project: string };
 /** Who reads for as long as a run lasts: the key is looked at again. */
@@ -56,7 +59,8 @@ export type RunObject = ExecutionHost & {
   finished(owner: Owner): Promise<RunView | null>;
   /** Server-sent events with seq > `after`, to the run's end. */
   events(reader: EventsReader, after: number): Promise<ReadableStream<Uint8Array> | null>;
-  logs(owner: Owner): Promise<{ lines: LogLine[]; dropped: number } | null>;
+  /** A page of what it logged, after line `after`. */
+  logs(owner: Owner, after: number): Promise<LogPage | null>;
   cancel(owner: Owner, reason: string): Promise<RunView | null>;
   /** From a parent that is over. */
   stop(reason: string): Promise<void>;

@@ -38,7 +38,7 @@ import { utf8FitsIn } from "../runtime/utf8.ts";
 import { RunDebts } from "./run-debts.ts";
 import { RunReaders } from "./run-events.ts";
 import { RUN_EVENTS_MAX, RunLog, viewOf, type StoredRun } from "./run-log.ts";
-import type { EventsReader, LogLine, Owner, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
+import type { EventsReader, LogPage, Owner, RunObject, RunSpec, RunStarted, RunView } from "./run-spec.ts";
 import { SessionKeys } from "./session-keys.ts";
 
 /** How long a stopped run stays unnoticed at most. */
@@ -120,8 +120,8 @@ export class Run extends DurableObject<Env> implements RunObject {
     return this.#readers.stream(reader.key, after);
   }
 
-  async logs(owner: Owner): Promise<{ lines: LogLine[]; dropped: number } | null> {
-    return this.#visible(owner) ? this.#log.logs() : null;
+  async logs(owner: Owner, after: number): Promise<LogPage | null> {
+    return this.#visible(owner) ? this.#log.logs(after) : null;
   }
 
   async cancel(owner: Owner, reason: string): Promise<RunView | null> {

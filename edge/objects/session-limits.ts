@@ -1,7 +1,6 @@
 /** Limits of a session that are not of the wire (I8); those that clients meet are in schema/core/wire/limits.ts. */
 export const SESSION_SOCKETS_MAX = 64; // open sockets, drivers and observers together: the next is refused with rate_limited
-export const SESSION_PAGE_EVENTS = 256; // events read from the log at a time, so that a replay is never all in memory
-export const SESSION_PAGE_LINES = 1_000; // log lines of one answer: the client asks again after the last one; a line may be 8,192 characters
+export const SESSION_PAGE_EVENTS = 256; // events read from the log at a time, so that a replay is never all in memory: fewer where they are large (page.ts)
 export const SESSION_UNACKED_BYTES_MAX = 8_388_608; // sent and not acknowledged on one socket: sending waits for an ack
 export const SESSION_EVENT_BYTES_MAX = 1_048_576; // an event in the log (a row holds 2 MB): a longer one says so in its place
 export const SESSION_MESSAGES_REMEMBERED_MAX = 10_000; // message ids known for repeats: the oldest are forgotten

@@ -9,7 +9,7 @@ import type { AgentSession } from "./agent-session.ts";
 import { importSession } from "./session-export.ts";
 import fixture from "./session-fixture-1.json";
 import { SessionLines } from "./session-lines.ts";
-import { SESSION_PAGE_LINES } from "./session-limits.ts";
+import { LINES_PAGE_MAX } from "./page.ts";
 
 const TALK = `async (ctx) => {
   ctx.log("heard " + ctx.input.message);
@@ -89,7 +89,7 @@ test("beyond the limit the oldest go and are counted; a page has as many lines a
   await session.say("one");
   const page = await session.logs();
   expect(page).toMatchObject({ seq: LOG_LINES_MAX + 3, dropped: 3 });
-  expect(page.lines).toHaveLength(SESSION_PAGE_LINES);
+  expect(page.lines).toHaveLength(LINES_PAGE_MAX);
   expect(page.lines[0]).toMatchObject({ seq: 4, text: "line 4" });
   expect(texts((await session.logs(LOG_LINES_MAX)).lines)).toEqual(turn("t1", "one"));
   session.close();

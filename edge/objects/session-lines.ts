@@ -5,8 +5,9 @@
  */
 import { LOG_LINES_MAX } from "../../schema/core/wire/limits.ts";
 import type { ExecutionFact } from "../runtime/execution.ts";
+import { utf8Bytes } from "../runtime/utf8.ts";
+import { LINES_PAGE_MAX, pageOf } from "./page.ts";
 import type { LogLine } from "./run-spec.ts";
-import { SESSION_PAGE_LINES } from "./session-limits.ts";
 
 export type SessionLine = LogLine & { readonly turn: string };
 /** `seq` is the last line's number; 0 for none. */
@@ -38,10 +39,15 @@ export class SessionLines {
     this.#sql.exec("DELETE FROM session_lines WHERE seq <= (SELECT max(seq) FROM session_lines) - ?", this.#lines_max);
   }
 
-  page(after: number, limit = SESSION_PAGE_LINES): SessionLinesPage {
-    const lines = this.#sql
-      .exec<SessionLine>("SELECT seq, turn, at_ms, level, text FROM session_lines WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
-      .toArray();
+  page(after: number, limit = LINES_PAGE_MAX): SessionLinesPage {
+    const lines = pageOf(
+      this.#sql.exec<SessionLine>(
+        "SELECT seq, turn, at_ms, level, text FROM session_lines WHERE seq > ? ORDER BY seq LIMIT ?",
+        after,
+        limit,
+      ),
+      (line) => utf8Bytes(line.text),
+    );
     // Rows go only from the front, so that the first number tells how many went.
     const { first, last } = this.#sql
       .exec<{ first: number; last: number }>("SELECT coalesce(min(seq), 1) AS first, coalesce(max(seq), 0) AS last FROM session_lines")

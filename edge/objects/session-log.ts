@@ -4,7 +4,8 @@
  */
 import { SESSION_LOG_EVENTS_MAX } from "../../schema/core/wire/limits.ts";
 import type { SessionEvent } from "../../schema/core/wire/session.ts";
-import { utf8FitsIn } from "../runtime/utf8.ts";
+import { utf8Bytes, utf8FitsIn } from "../runtime/utf8.ts";
+import { pageOf } from "./page.ts";
 import { SESSION_EVENT_BYTES_MAX, SESSION_PAGE_EVENTS } from "./session-limits.ts";
 
 type Body<Event> = Event extends SessionEvent ? Omit<Event, "seq" | "at_ms"> : never;
@@ -47,15 +48,17 @@ export class SessionLog {
     return this.#number("SELECT coalesce(min(seq), 1) AS n FROM session_log");
   }
 
+  /** At most so many events, and what one answer holds of them. */
   page(after: number, limit = SESSION_PAGE_EVENTS): LoggedEvent[] {
-    return this.#sql
-      .exec<{ seq: number; at_ms: number; body: string }>(
-        "SELECT seq, at_ms, body FROM session_log WHERE seq > ? ORDER BY seq LIMIT ?",
-        after,
-        limit,
-      )
-      .toArray()
-      .map(({ seq, at_ms, body }) => ({ seq, json: `{"seq":${seq},"at_ms":${at_ms},${body.slice(1)}` }));
+    const rows = this.#sql.exec<{ seq: number; at_ms: number; body: string }>(
+      "SELECT seq, at_ms, body FROM session_log WHERE seq > ? ORDER BY seq LIMIT ?",
+      after,
+      limit,
+    );
+    return pageOf(rows, (row) => utf8Bytes(row.body)).map(({ seq, at_ms, body }) => ({
+      seq,
+      json: `{"seq":${seq},"at_ms":${at_ms},${body.slice(1)}`,
+    }));
   }
 
   bytesBetween(after: number, through: number): number {

@@ -24,9 +24,10 @@ runs.get("/v1/runs/:run/events", async (c) => {
 
 runs.get("/v1/runs/:run/logs", async (c) => {
   const { object, owner, run } = await reach(c);
-  const { lines, dropped } = known(await object.logs(owner));
+  const { lines, seq, dropped } = known(await object.logs(owner, afterOf(c, "a line")));
   const body: z.infer<typeof logList> = {
     lines: lines.map(({ seq, at_ms, level, text }) => ({ run, seq, at: instant(at_ms), level, text })),
+    seq,
     dropped,
   };
   return c.json(body);
@@ -47,6 +48,11 @@ async function reach(c: Ctx): Promise<{ object: RunObject; owner: Owner; key: st
 function known<T>(found: T | null): T {
   if (found === null) throw new Refusal(failure("run_not_found"));
   return found;
+}
+
+export function afterOf(c: Ctx, what: string): number {
+  const after = c.req.query("after") ?? "0";
+  return /^\d{1,15}$/.test(after) ? Number(after) : refuse("invalid_request", `\`after\` is the number of ${what}.`, "after");
 }
 
 /** `Last-Event-ID`, or `?after=` for clients that cannot set headers. */

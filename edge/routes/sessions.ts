@@ -20,6 +20,7 @@ import { resolveFunction } from "../functions.ts";
 import { callerWith, failureResponse, instant, jsonBody, Refusal, refuse, type App, type Ctx } from "../http.ts";
 import { CALLER_HEADER, type AgentSession, type SocketCaller } from "../objects/agent-session.ts";
 import type { SessionIdentity } from "../objects/session-store.ts";
+import { afterOf } from "./runs.ts";
 import { issueTicket, readTicket } from "./session-tickets.ts";
 
 export const sessions = new Hono<App>();
@@ -138,11 +139,6 @@ async function reach(c: Ctx, caller: Caller): Promise<{ object: DurableObjectStu
   const identity = await object.describe();
   if (!identity || identity.project !== caller.project) throw new Refusal(failure("session_not_found"));
   return { object, identity };
-}
-
-function afterOf(c: Ctx, what: string): number {
-  const after = c.req.query("after") ?? "0";
-  return /^\d{1,15}$/.test(after) ? Number(after) : refuse("invalid_request", `\`after\` is the number of ${what}.`, "after");
 }
 
 function objectOf(c: Ctx, tenant: string, session: string): DurableObjectStub<AgentSession> {

@@ -89,5 +89,15 @@ test("logs of a run, and of a session after a line", async () => {
   expect(await millrace.sessionLogs("ses_1", 7)).toEqual({ lines: [], seq: 7, dropped: 0 });
   await millrace.sessionLogs("ses_1");
   await millrace.runLogs("run_1");
-  expect(asked).toEqual(["/v1/sessions/ses_1/logs?after=7", "/v1/sessions/ses_1/logs?after=0", "/v1/runs/run_1/logs"]);
+  expect(asked).toEqual(["/v1/sessions/ses_1/logs?after=7", "/v1/sessions/ses_1/logs?after=0", "/v1/runs/run_1/logs?after=0"]);
+});
+
+test("a run's logs are read page by page, up to what was there when they were asked for", async () => {
+  let last = 3;
+  const millrace = await client((request, response) => {
+    const after = Number(new URL(request.url ?? "/", "http://edge").searchParams.get("after"));
+    response.end(JSON.stringify({ lines: [{ seq: after + 1 }, { seq: after + 2 }], seq: last++, dropped: 0 }));
+  });
+  const { lines, seq } = await millrace.runLogs("run_1");
+  expect([lines.map((line) => line.seq), seq]).toEqual([[1, 2, 3, 4], 3]);
 });

@@ -39,7 +39,7 @@ export type HttpClient = {
   run(id: string): Promise<RunResult>;
   /** A run's events after the one numbered `after`, to its end. */
   runEvents(id: string, after?: number): AsyncGenerator<RunEvent>;
-  /** What the run logged. */
+  /** What the run logged, up to the last line at the moment of asking. */
   runLogs(id: string): Promise<RunLogs>;
   cancelRun(id: string): Promise<RunResult>;
   createSession(of: { function: string; version?: string }): Promise<SessionInfo>;
@@ -114,6 +114,21 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     yield* events(await invocation(name, input, more, { accept: "text/event-stream" }));
   }
 
+  /** The edge answers page by page. */
+  async function runLogs(id: string): Promise<RunLogs> {
+    const page = (after: number) => json<RunLogs>(`/v1/runs/${encodeURIComponent(id)}/logs?after=${after}`, { method: "GET" });
+    const first = await page(0);
+    const lines = [...first.lines];
+    let { dropped } = first;
+    for (let last = lines.at(-1); last && last.seq < first.seq; last = lines.at(-1)) {
+      const next = await page(last.seq);
+      if (next.lines.length === 0) break;
+      lines.push(...next.lines);
+      dropped = next.dropped;
+    }
+    return { lines, seq: first.seq, dropped };
+  }
+
   return {
     invoke,
     start: async (name, input, more = {}) => (await (await invocation(name, input, more, { prefer: "respond-async" })).json()) as RunResult,
@@ -122,7 +137,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     async *runEvents(id, after = 0) {
       yield* events(await request(`/v1/runs/${encodeURIComponent(id)}/events?after=${after}`, { method: "GET" }));
     },
-    runLogs: (id) => json(`/v1/runs/${encodeURIComponent(id)}/logs`, { method: "GET" }),
+    runLogs,
     cancelRun: (id) => json(`/v1/runs/${encodeURIComponent(id)}/cancel`, { method: "POST", body: {} }),
     createSession: (body) => json("/v1/sessions", { method: "POST", body }),
     session: (id) => json(`/v1/sessions/${encodeURIComponent(id)}`, { method: "GET" }),

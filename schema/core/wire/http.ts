@@ -81,7 +81,8 @@ export const logLine = z.object({
   level: z.enum(["debug", "info", "warn", "error"]),
   text: z.string(),
 });
-export const logList = z.object({ lines: z.array(logLine), dropped: z.int() });
+/** A page of what a run logged: `seq` is the last line's number, `dropped` how many lines came after it and were not kept. */
+export const logList = z.object({ lines: z.array(logLine), seq: z.int(), dropped: z.int() });
 /** A page of what a session's turns logged: `seq` is the last line's number, `dropped` how many lines went at the beginning. */
 export const sessionLogLine = logLine.omit({ run: true }).extend({ session: id, turn: z.string() });
 export const sessionLogList = z.object({ lines: z.array(sessionLogLine), seq: z.int(), dropped: z.int() });
