@@ -155,6 +155,14 @@ describe("bodies", () => {
     ["a name", { name: "Not A Name", code: "x" }, "name"],
     ["a time", { name: "x", code: "x", config: { timeout_ms: -1 } }, "config.timeout_ms"],
     ["a host", { name: "x", code: "x", config: { egress: ["http://a/b"] } }, "config.egress"],
+    ["the host example.com:443", { name: "x", code: "x", config: { egress: ["example.com:443"] } }, "config.egress"],
+    ["the host example.com:80", { name: "x", code: "x", config: { egress: ["example.com:80"] } }, "config.egress"],
+    ["the host -", { name: "x", code: "x", config: { egress: ["-"] } }, "config.egress"],
+    ["the host ..", { name: "x", code: "x", config: { egress: [".."] } }, "config.egress"],
+    ["the host a..b", { name: "x", code: "x", config: { egress: ["a..b"] } }, "config.egress"],
+    ["the host example.com:99999", { name: "x", code: "x", config: { egress: ["example.com:99999"] } }, "config.egress"],
+    ["the host 2130706433", { name: "x", code: "x", config: { egress: ["2130706433"] } }, "config.egress"],
+    ["an unknown field of the configuration", { name: "x", code: "x", config: { egres: ["example.com"] } }, "config"],
     ["an isolation", { name: "x", code: "x", config: { isolation: "none" } }, "config.isolation"],
   ])("%s that is wrong is named", async (_what, body, param) => {
     expect((await expectProblem(await request("POST", "/v1/functions", { key: a.all, body }), "invalid_request")).param).toBe(param);

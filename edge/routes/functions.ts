@@ -22,10 +22,9 @@ functions.post("/v1/functions", async (c) => {
   if (new TextEncoder().encode(code).length > CODE_BYTES_MAX)
     refuse("body_too_large", `A function's code has at most ${CODE_BYTES_MAX} bytes.`);
   for (const host of config.egress) {
-    if (!/^[a-z0-9.-]+(:\d{1,5})?$/i.test(host)) {
-      throw new Refusal(
-        failure("invalid_request", `config.egress: "${host}" is not a host name, or a host name with a port`, "config.egress"),
-      );
+    if (!canMatch(host)) {
+      const wanted = "is not a host name, or a host name with a port (443 and 80 need none)";
+      throw new Refusal(failure("invalid_request", `config.egress: "${host}" ${wanted}`, "config.egress"));
     }
   }
   const fault = await checkCode(c.executionCtx as unknown as { exports: unknown }, c.env, code, config);
@@ -33,6 +32,15 @@ functions.post("/v1/functions", async (c) => {
   const { created, ...version } = await withDatabase(c.env.DB, (sql) => deployVersion(sql, { tenant, project, name, code, config, alias }));
   return c.json(version satisfies z.infer<typeof functionVersion>, created ? 201 : 200);
 });
+
+const LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?";
+const HOST = new RegExp(`^${LABEL}(?:\\.${LABEL})*(?::[0-9]{1,5})?$`);
+
+/** Whether some URL has the host as it stands here: the parser drops a default port, and spells addresses anew. */
+function canMatch(host: string): boolean {
+  const entry = host.toLowerCase();
+  return HOST.test(entry) && ["https:", "http:"].every((protocol) => URL.parse(`${protocol}//${entry}`)?.host === entry);
+}
 
 functions.get("/v1/functions", async (c) => {
   const { tenant, project } = await callerWith(c, "deploy");

@@ -167,7 +167,9 @@ class Engine implements Execution {
     if (depthOf(answer) > JSON_DEPTH_MAX + 1) {
       return { status: "failed", error: failure("result_not_serializable", `The output is nested deeper than ${JSON_DEPTH_MAX}.`) };
     }
-    const result = JSON.parse(answer) as GuestResult;
+    const result = parsedAnswer(answer);
+    if (!result)
+      return { status: "failed", error: failure("function_threw", "The function ended without an answer of the kind that runs give.") };
     if (result.ok) return { status: "done", output: result.output ?? null };
     // The harness sends text; a guest that answers in its place may send anything.
     const detail = typeof result.detail === "string" ? result.detail.slice(0, DETAIL_CHARS_MAX) : undefined;
@@ -398,6 +400,15 @@ class Engine implements Execution {
       if (facts.length > 0) sink.append(facts);
     });
     return good(null);
+  }
+}
+
+function parsedAnswer(answer: string): GuestResult | undefined {
+  try {
+    const parsed: unknown = JSON.parse(answer);
+    return typeof parsed === "object" && parsed !== null ? (parsed as GuestResult) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -17,7 +17,7 @@ export const deployRequest = z.object({
   name: functionName,
   code: z.string().min(1).max(CODE_BYTES_MAX).describe("one ES module whose default export is an agent"),
   config: z
-    .object({
+    .strictObject({
       timeout_ms: z.int().min(10).max(900_000).default(60_000),
       egress: z.array(z.string().max(253)).max(64).default([]).describe("host names the function may fetch; none by default"),
       isolation: z.enum(["version", "run"]).default("version").describe("`run`: a fresh isolate each run"),
