@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { RESULT_BYTES_MAX } from "../schema/core/wire/guest.ts";
 import wrangler_toml from "../wrangler.toml?raw";
-import { a, b, bindings, deploy, invoke, origin, output, problem, request, type RunBody } from "./testing.ts";
+import { a, b, bindings, deploy, invoke, origin, output, problem, request, sse, type RunBody } from "./testing.ts";
 
 const SHORT = { timeout_ms: 300 };
 
@@ -66,7 +66,8 @@ describe("a guest that does not end well", () => {
     ["deep", `'{"ok":true,"output":' + "[".repeat(200_000) + "]".repeat(200_000) + "}"`, "result_not_serializable", /deeper than 256/],
     ["detailed in no text", `'{"ok":false,"kind":"threw","detail":{"toString":[1]}}'`, "function_threw", /./],
     ["empty", `'{"ok":false}'`, "function_threw", /./],
-    ["no object", "'null'", "function_threw", /./],
+    ["no object", "'null'", "function_threw", /without an answer of the kind/],
+    ["no JSON", "'{\"ok\":'", "function_threw", /without an answer of the kind/],
   ])("an answer of its own making that is %s is the function's failure, not ours", async (what, text, code, detail) => {
     const name = `forges-${what.replaceAll(" ", "-")}`;
     await deploy(name, "() => 1", {
@@ -138,20 +139,80 @@ describe("a guest that does not end well", () => {
   });
 });
 
+/** The way to the platform's modules that cannot be closed: what a guest does with them must not matter. */
+const WORKERS = '(await import("node:" + "process")).getBuiltinModule("cloudflare:workers")';
+
+describe("a run that is over", () => {
+  test.each([
+    ["done", "return 1;", 200],
+    ["failed", "throw new Error('x');", 500],
+    ["timed out", "await new Promise((resolve) => setTimeout(resolve, 20_000));", 504],
+    ["cancelled", "await new Promise((resolve) => setTimeout(resolve, 20_000));", 409],
+  ])("reaches nothing, whatever it left going on (%s)", async (what, end, status) => {
+    const { allowed } = origin;
+    const of = `over-${what.replace(" ", "-")}`;
+    await deploy(
+      of,
+      `async (ctx) => {
+        const { waitUntil } = ${WORKERS};
+        const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        const counted = async () => Number(await (await fetch(ctx.input.at + "/counted?of=" + ctx.input.of)).text());
+        if (ctx.input.look) {
+          const before = [await counted(), turns, ticks]; await pause(300); return { before, after: [await counted(), turns, ticks], errors };
+        }
+        const count = () => fetch(ctx.input.at + "/count?of=" + ctx.input.of);
+        waitUntil((async () => { for (;;) { turns += 1; try { await count(); } catch (error) { errors.push(String(error)); } await pause(5); } })());
+        waitUntil((async () => { for (;;) { turns += 1; await scheduler.wait(5); await count(); } })());
+        waitUntil((async () => { for (;;) { turns += 1; await ctx.memory.get("k"); await count(); } })());
+        setInterval(() => { ticks += 1; waitUntil(count()); }, 5);
+        waitUntil(new Promise(() => {}));
+        while (await counted() < 5) await pause(5);
+        await ctx.emit("under-way");
+        ${end}
+      }`,
+      {
+        before: "let turns = 0; let ticks = 0; const errors = [];",
+        config: { egress: [new URL(allowed).host], timeout_ms: what === "timed out" ? 1_500 : 25_000 },
+      },
+    );
+    const input = { at: allowed, of };
+    if (what === "cancelled") {
+      const { run } = await (await invoke(of, input, { headers: { prefer: "respond-async" } })).json<RunBody>();
+      for await (const event of sse(await request("GET", `/v1/runs/${run}/events`, { key: a.all }))) if (event.event === "event") break;
+      expect((await request("POST", `/v1/runs/${run}/cancel`, { key: a.all })).status).toBe(200);
+    } else {
+      expect((await invoke(of, input)).status).toBe(status);
+    }
+    const seen = await output<{ before: number[]; after: number[]; errors: string[] }>(of, { ...input, look: true });
+    expect(seen.before[0]).toBeGreaterThanOrEqual(5);
+    expect(seen.after).toEqual(seen.before);
+  });
+});
+
+test("a guest that ends its isolate ends its own run: the next ones work", async () => {
+  await deploy("aborts", `async (ctx) => { if (ctx.input === "go") ${WORKERS}.abortIsolate("gone"); return "fine"; }`);
+  expect(await output("aborts")).toBe("fine");
+  const broken = await problem(invoke("aborts", "go"));
+  // Local workerd finds first that nothing is left to answer.
+  expect(["internal", "function_timeout"]).toContain(broken.code);
+  expect(broken.detail).not.toMatch(/reference/);
+  expect([await output("aborts"), await output("aborts")]).toEqual(["fine", "fine"]);
+});
+
 describe("what a guest can reach", () => {
   test("env is empty, and so are the platform's doors", async () => {
     await deploy(
       "looks",
-      "async (ctx) => ({ env, keys: Object.keys(ctx), caches: typeof globalThis.caches, process: typeof process === 'object' ? Object.keys(process.env ?? {}) : [] })",
-      {
-        before: 'import { env } from "cloudflare:workers";',
-      },
+      `async (ctx) => ({
+        keys: Object.keys(ctx),
+        there: ["caches", "process", "Buffer", "WebSocket", "WebSocketPair", "EventSource", "fetch"].filter((name) => name in globalThis),
+        beacon: typeof navigator.sendBeacon,
+      })`,
     );
     expect(await output("looks")).toEqual({
-      env: {},
       keys: ["input", "run", "ai", "memory", "log", "call", "step", "fanout", "emit", "agent"],
-      caches: "undefined",
-      process: [],
+      there: ["fetch"],
+      beacon: "undefined",
     });
   });
 
@@ -170,20 +231,41 @@ describe("what a guest can reach", () => {
     expect(body.detail).toContain(new URL(url).host);
   });
 
-  test("a socket past fetch is no way out", async () => {
-    const { hostname, port } = new URL(bindings.GATEWAY_URL);
+  const MODULES = ["workers", "sockets", "email", "workflows", "node", "durable-objects", "pipelines", "vectorize", "br", "ai"];
+
+  test.each([
+    ["a name of it", 'import { waitUntil } from "cloudflare:workers";'],
+    ["all of it", 'import * as all from "cloudflare:workers";'],
+    ["nothing of it", 'import "cloudflare:sockets";'],
+    ["what it exports", 'export { connect } from "cloudflare:sockets";'],
+    ["later", 'const load = () => import("cloudflare:workers");'],
+    ["by way of process", 'import { getBuiltinModule } from "node:process";'],
+    ["a module that does not exist", 'import { x } from "cloudflare:none";'],
+  ])("code that imports of a platform module %s is refused at deploy", async (_what, line) => {
+    const body = { name: "imports", code: `${line}\nexport default () => 1;` };
+    const refused = await problem(request("POST", "/v1/functions", { key: a.all, body }));
+    expect(refused).toMatchObject({ status: 400, code: "function_invalid" });
+    expect(refused.detail).toMatch(/^The code imports "(cloudflare:\w+|node:process)", which functions cannot/);
+  });
+
+  test("no expression imports a platform module, and the harness can be imported but not changed", async () => {
     await deploy(
-      "sockets",
+      "imports-late",
       `async (ctx) => {
-        const socket = connect(ctx.input);
-        const writer = socket.writable.getWriter();
-        await writer.write(new TextEncoder().encode("GET /control HTTP/1.0\\r\\n\\r\\n"));
-        const { value } = await socket.readable.getReader().read();
-        return value ? new TextDecoder().decode(value) : "nothing";
+        const seen = {};
+        for (const name of ctx.input) {
+          try { seen[name] = Object.keys(await import(name)); } catch (error) { seen[name] = "refused"; }
+        }
+        const { Guest } = await import("entry.js");
+        return { seen, frozen: Object.isFrozen(Guest) };
       }`,
-      { before: 'import { connect } from "cloudflare:sockets";', config: { egress: [`${hostname}:${port}`], timeout_ms: 1_000 } },
     );
-    expect(await problem(invoke("sockets", `${hostname}:${port}`))).toMatchObject({ code: "function_threw" });
+    const names = [...MODULES.map((name) => `cloudflare:${name}`), "workerd:unsafe", "node:net", "node:http", "process"];
+    const inner = ["session.ts", "scope.ts", "globals.ts", "./session.js"];
+    expect(await output("imports-late", [...names, ...inner, "entry.js"])).toEqual({
+      seen: { ...Object.fromEntries([...names, ...inner].map((name) => [name, "refused"])), "entry.js": ["Guest"] },
+      frozen: true,
+    });
   });
 
   test("an allowed host is reached; a redirect goes only to another that is allowed", async () => {

@@ -27,7 +27,7 @@ functions.post("/v1/functions", async (c) => {
       throw new Refusal(failure("invalid_request", `config.egress: "${host}" ${wanted}`, "config.egress"));
     }
   }
-  const fault = await checkCode(c.executionCtx as unknown as { exports: unknown }, c.env, code, config);
+  const fault = await checkCode(c.env, code);
   if (fault) throw new Refusal(fault);
   const { created, ...version } = await withDatabase(c.env.DB, (sql) => deployVersion(sql, { tenant, project, name, code, config, alias }));
   return c.json(version satisfies z.infer<typeof functionVersion>, created ? 201 : 200);

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
-import { isAllowed, isInside } from "./egress.ts";
+import { exports } from "cloudflare:workers";
+import { bindings, origin } from "../testing.ts";
+import { isAllowed, isInside, type EgressProps } from "./egress.ts";
 
 const HOSTS = ["api.example.com", "Example.org", "box.example:8443"];
 
@@ -31,3 +33,12 @@ test.each([
   "metadata.google.internal",
 ])("inside, however spelt: %s", (host) => expect(isInside(new URL(`http://${host}/`).hostname)).toBe(true));
 test("a public name is not inside", () => expect(isInside("api.example.com")).toBe(false));
+
+test("a run's way out ends with it: code that got past its own isolate's rules reaches nothing", async () => {
+  const { Egress } = exports as unknown as { Egress: (options: { props: EgressProps }) => Fetcher };
+  const host = { binding: "RUNS" as const, id: bindings.RUNS.newUniqueId().toString() };
+  const hosts = [new URL(origin.allowed).host];
+  const answer = await Egress({ props: { host, execution: "over", hosts } }).fetch(`${origin.allowed}/count?of=past-the-end`);
+  expect(answer.status).toBe(403);
+  expect(await (await fetch(`${origin.allowed}/counted?of=past-the-end`)).text()).toBe("0");
+});

@@ -3,9 +3,13 @@
  * asking here again, so each hop is checked.
  */
 import { WorkerEntrypoint } from "cloudflare:workers";
+import type { GuestReply } from "../../schema/core/wire/guest.ts";
 import type { Env } from "../env.ts";
+import type { CapabilityProps } from "./capabilities.ts";
+import { hostAt } from "./execution-host.ts";
 
-export type EgressProps = { readonly hosts: readonly string[] };
+/** One run's way out. */
+export type EgressProps = CapabilityProps & { readonly hosts: readonly string[] };
 
 /** The isolate's `fetch` turns it into an error with a code (sdk/guest/globals.ts). */
 const FORBIDDEN_HEADER = "x-millrace-egress-forbidden";
@@ -18,6 +22,9 @@ export class Egress extends WorkerEntrypoint<Env, EgressProps> {
     if (!isAllowed(url, this.ctx.props.hosts) || (!INSIDE_ALLOWED.has(this.env.MILLRACE_ENV) && isInside(url.hostname))) {
       return new Response(null, { status: 403, headers: { [FORBIDDEN_HEADER]: url.host } });
     }
+    // A socket would speak on without being asked about again.
+    if (request.headers.has("upgrade") || !(await this.#goesOn()))
+      return new Response(null, { status: 403, headers: { [FORBIDDEN_HEADER]: url.host } });
     const outgoing = new Request(request, { redirect: "manual" });
     outgoing.headers.delete(FORBIDDEN_HEADER);
     const answer = await fetch(outgoing);
@@ -25,6 +32,20 @@ export class Egress extends WorkerEntrypoint<Env, EgressProps> {
     const cleaned = new Response(answer.body, answer);
     cleaned.headers.delete(FORBIDDEN_HEADER);
     return cleaned;
+  }
+
+  /**
+   * Whether the run still goes on, as its object sees it: code that outlives its run reaches nothing. The object is asked what is no
+   * request at all; one that is over, or that knows nothing of the execution, denies even that.
+   */
+  async #goesOn(): Promise<boolean> {
+    const { host, execution } = this.ctx.props;
+    try {
+      const reply = JSON.parse(await hostAt(this.env, host).guest(execution, "journal null")) as GuestReply;
+      return reply.ok || reply.error.code !== "capability_denied";
+    } catch {
+      return false;
+    }
   }
 
   /** Raw sockets lead nowhere: an allow-list of hosts says nothing about what is spoken there. */

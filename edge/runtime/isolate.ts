@@ -1,6 +1,7 @@
 /**
  * User code in an isolate of its own (D8, I10). The loader's id names the tenant, the function, the code and its configuration, so
- * tenants never share one (I3); `env` is empty; the network is absent, or an allow-list.
+ * tenants never share one (I3); `env` is empty; the network is absent, and what a run may reach of it is a capability of the run's own;
+ * of the platform's modules there is `node:async_hooks`, the others are closed.
  */
 import { ERRORS, failure, type ErrorCode, type Failure } from "../../schema/core/errors.ts";
 import { hashParts, sha256Hex } from "../../schema/core/hash.ts";
@@ -13,6 +14,21 @@ import { GUEST_MAIN, GUEST_MODULES } from "./guest-modules.ts";
 import { bad, good, type Result } from "./result.ts";
 
 const COMPATIBILITY_DATE = "2026-10-01";
+/** Node's modules have sockets and timers of their own, and are the default of the date. `ctx.exports` would be the isolate's own stubs. */
+const COMPATIBILITY_FLAGS = ["nodejs_als", "no_nodejs_compat", "no_nodejs_compat_v2", "disable_ctx_exports", "enable_request_signal"];
+/**
+ * The platform's modules, by a name that hides each from whoever imports it, by whatever expression: they hold `waitUntil`, which goes on
+ * after the run, `abortIsolate`, which ends the runs of others, and sockets. One way to them the platform leaves open: `node:process` cannot
+ * be hidden, and its `getBuiltinModule` passes by names. So they are not what keeps a run's end (runtime/egress.ts).
+ */
+const CLOSED = [
+  ...["workers", "sockets", "email", "workflows", "node", "durable-objects", "vectorize", "pipelines", "br", "ai", "tracing"].map(
+    (name) => `cloudflare:${name}`,
+  ),
+  ...["unsafe", "unsafe-eval", "rtti"].map((name) => `workerd:${name}`),
+];
+const closed = (name: string): string => `The code imports "${name}", which functions cannot; ctx has what a function may use.`;
+const CLOSED_MODULES = Object.fromEntries(CLOSED.map((name) => [name, { js: `throw new Error(${JSON.stringify(closed(name))});\n` }]));
 /** CPU, not wall time; enforced by the platform, not by local workerd. */
 const CPU_MS_MAX = 30_000;
 const SUBREQUESTS_MAX = 1_000;
@@ -29,8 +45,6 @@ type Loopback = {
   readonly JournalCapability: (options: { props: CapabilityProps }) => Fetcher;
   readonly Egress: (options: { props: EgressProps }) => Fetcher;
 };
-type GuestStub = Fetcher & { check(): Promise<string> };
-type HasExports = { readonly exports: unknown };
 
 const harness_hash = sha256Hex(JSON.stringify(GUEST_MODULES));
 
@@ -38,15 +52,14 @@ export function isolateId(tenant: string, function_id: string, code: FunctionCod
   return hashParts("isolate", tenant, function_id, code.hash, code.config_hash, harness_hash);
 }
 
-function workerCode(ctx: HasExports, source: string, config: FunctionConfig): WorkerLoaderWorkerCode {
-  const loopback = ctx.exports as Loopback;
+function workerCode(source: string): WorkerLoaderWorkerCode {
   return {
     compatibilityDate: COMPATIBILITY_DATE,
-    compatibilityFlags: ["nodejs_als"],
+    compatibilityFlags: COMPATIBILITY_FLAGS,
     mainModule: GUEST_MAIN,
-    modules: { ...GUEST_MODULES, "function.js": { js: source } },
+    modules: { ...GUEST_MODULES, ...CLOSED_MODULES, "function.js": { js: source } },
     env: {},
-    globalOutbound: config.egress.length === 0 ? null : loopback.Egress({ props: { hosts: config.egress } }),
+    globalOutbound: null,
     limits: { cpuMs: CPU_MS_MAX, subRequests: SUBREQUESTS_MAX },
   };
 }
@@ -78,7 +91,7 @@ export async function runInIsolate(request: IsolateRequest): Promise<Result<stri
       asked = true;
       const source = await code.load();
       if (!source.ok) throw new Error(notLoaded(env, source.error.code));
-      return workerCode(ctx, source.value, config);
+      return workerCode(source.value);
     };
     const name = names.get(id) ?? id;
     try {
@@ -89,8 +102,9 @@ export async function runInIsolate(request: IsolateRequest): Promise<Result<stri
           memory: loopback.MemoryCapability({ props }),
           call: loopback.CallCapability({ props }),
           journal: loopback.JournalCapability({ props }),
+          ...(config.egress.length === 0 ? {} : { egress: loopback.Egress({ props: { ...props, hosts: config.egress } }) }),
         },
-      }) as unknown as GuestStub;
+      });
       const body = JSON.stringify(request.invocation);
       const answer = await guest.fetch("https://guest/", { method: "POST", body, signal: request.signal });
       return good(await readAnswer(answer, request.signal));
@@ -156,15 +170,27 @@ async function readAnswer(answer: Response, signal: AbortSignal): Promise<string
   }
 }
 
+/** An import that the runtime would refuse only when it comes to it, or not at all. Text that merely looks like one is refused too. */
+const CLOSED_IMPORT = /\b(?:import|from)\b\s*\(?\s*["'`]((?:cloudflare:|workerd:|node:process\b)[\w-]*)["'`]/;
+
 /** Whether the code loads and is an agent; asked at deploy, in an isolate that is thrown away. */
-export async function checkCode(ctx: HasExports, env: Env, source: string, config: FunctionConfig): Promise<Failure | undefined> {
+export async function checkCode(env: Env, source: string): Promise<Failure | undefined> {
+  const closed_import = CLOSED_IMPORT.exec(source)?.[1];
+  if (closed_import !== undefined) return failure("function_invalid", closed(closed_import));
   try {
-    const guest = env.LOADER.load(workerCode(ctx, source, config)).getEntrypoint("Guest") as unknown as GuestStub;
-    const verdict = await guest.check();
-    return verdict === "ok" ? undefined : failure("function_invalid", verdict);
+    const guest = env.LOADER.load(workerCode(source)).getEntrypoint("Guest");
+    const verdict = await readAnswer(await guest.fetch("https://guest/"), new AbortController().signal);
+    // The code may have written the verdict: it deceives itself alone.
+    return verdict === "ok" ? undefined : failure("function_invalid", verdict.slice(0, MESSAGE_CHARS_MAX));
   } catch (error) {
-    return failure("function_invalid", cleanMessage(error));
+    return failure("function_invalid", invalid(cleanMessage(error)));
   }
+}
+
+/** Why the module does not load; an import of what is closed, by name, the runtime would only call an export that is missing. */
+function invalid(message: string): string {
+  const name = /(?:requested module|No such module|The code imports) ['"]((?:cloudflare|workerd):[^'"]+)/.exec(message)?.[1];
+  return name === undefined ? message : closed(name);
 }
 
 /** What the runtime said of an isolate that failed, for a person: no stack, no path of the host. */
@@ -176,7 +202,8 @@ export function isolateFailure(error: unknown): Failure {
   if (/code had hung/.test(message)) {
     return failure("function_timeout", "The function can never settle: it awaits something that nothing is left to resolve.");
   }
-  if (/SyntaxError|No such module|does not provide an export|Failed to start/i.test(message)) return failure("function_invalid", message);
+  if (/SyntaxError|No such module|does not provide an export|Failed to start/i.test(message))
+    return failure("function_invalid", invalid(message));
   return failure("function_threw", `The function's isolate was stopped: ${message}`);
 }
 

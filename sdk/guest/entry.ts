@@ -1,7 +1,9 @@
-/** The isolate's main module: runs the user's default export for one run, and answers with JSON text whatever happens. */
+/**
+ * The isolate's main module: runs the user's default export for one run, and answers with JSON text whatever happens. Bundled, it is one
+ * module that exports nothing but this frozen entrypoint (build.mjs): the user's code can import it, and change nothing by that. The
+ * entrypoint is an object, so that no platform module is needed: those are closed to the isolate (edge/runtime/isolate.ts).
+ */
 import "./globals.ts";
-import { WorkerEntrypoint } from "cloudflare:workers";
-import exported from "function.js";
 import type { GuestInvocation, GuestResult } from "../../schema/core/wire/guest.ts";
 import { makeCtx } from "./context.ts";
 import { MillraceError } from "./error.ts";
@@ -11,21 +13,33 @@ import { Session, type Capabilities } from "./session.ts";
 
 const DETAIL_CHARS_MAX = 2_000;
 
-export class Guest extends WorkerEntrypoint {
-  /** Whether the module is an agent at all: asked at deploy. */
-  check(): string {
-    return typeof exported === "function" ? "ok" : "The module's default export is not an agent: export default agent(async (ctx) => …).";
-  }
+const PlainResponse = Response;
 
-  /** A request rather than a call of a method: when it is aborted the runtime stops the code, its timers and its requests. */
-  async fetch(request: Request): Promise<Response> {
-    const session = new Session((await request.json()) as GuestInvocation, this.ctx.props as Capabilities);
-    const result = await within(newScope(session, ""), () => invoke(session));
-    // Lines and events that were recorded are durable before the result is.
-    await session.flush().catch(() => undefined);
-    return new Response(result);
-  }
-}
+/** After the globals are made: they are what the user's module meets. */
+const { default: exported } = await import("function.js");
+
+export const Guest = Object.freeze({
+  /**
+   * A POST is a run, anything else asks whether the module is an agent at all, at deploy. When a run's request is aborted the runtime
+   * drops its code, unless something keeps it: then it finds its session ended.
+   */
+  async fetch(request: Request, _env: unknown, ctx: { readonly props: unknown }): Promise<Response> {
+    if (request.method !== "POST") return new PlainResponse(verdict());
+    const session = new Session((await request.json()) as GuestInvocation, ctx.props as Capabilities);
+    request.signal.addEventListener("abort", () => session.end(), { once: true });
+    try {
+      const result = await within(newScope(session, ""), () => invoke(session));
+      // Lines and events that were recorded are durable before the result is.
+      await session.flush().catch(() => undefined);
+      return new Response(result);
+    } finally {
+      session.end();
+    }
+  },
+});
+
+const verdict = (): string =>
+  typeof exported === "function" ? "ok" : "The module's default export is not an agent: export default agent(async (ctx) => …).";
 
 async function invoke(session: Session): Promise<string> {
   try {

@@ -1,9 +1,4 @@
-/** The two platform modules that the isolate's entry imports; only what is used of them. */
-declare module "cloudflare:workers" {
-  export class WorkerEntrypoint {
-    protected readonly ctx: { readonly props: unknown };
-  }
-}
+/** The platform module that the isolate's entry imports; only what is used of it. */
 declare module "node:async_hooks" {
   export class AsyncLocalStorage<T> {
     run<R>(store: T, callback: () => R): R;

@@ -14,6 +14,8 @@ export type Capabilities = {
   readonly memory: Capability;
   readonly call: Capability;
   readonly journal: Capability;
+  /** The run's own way out; absent where its egress list is empty. */
+  readonly egress?: { fetch(request: Request): Promise<Response> };
 };
 
 type JournalEntry = Extract<GuestRequest, { op: "journal" }>["entries"][number];
@@ -31,26 +33,61 @@ export class Session {
   #flushing: Promise<void> = Promise.resolve();
   #fetches = 0;
   readonly #fetch_queue: (() => void)[] = [];
+  readonly #timers = new Set<number>();
+  #over = false;
 
   constructor(invocation: GuestInvocation, capabilities: Capabilities) {
     this.invocation = invocation;
     this.#capabilities = capabilities;
   }
 
-  async ask(capability: keyof Capabilities, request: Loose<GuestRequest>): Promise<unknown> {
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /**
+   * The answer is on its way, or nobody waits for it. What is left of the run's code stands still at its next await of anything outside:
+   * it is not refused, for a loop that catches refusals would turn without end.
+   */
+  end(): void {
+    this.#over = true;
+    for (const timer of this.#timers) clear(timer);
+    this.#timers.clear();
+    this.#journal = [];
+  }
+
+  /** Timers that `end` clears. */
+  keep(timer: number): void {
+    this.#timers.add(timer);
+  }
+
+  forget(timer: number): void {
+    this.#timers.delete(timer);
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    const { egress } = this.#capabilities;
+    if (!egress) throw new MillraceError("egress_forbidden", "The function's egress list is empty.");
+    return this.#fetchSlot(() => (this.#over ? never() : egress.fetch(request)));
+  }
+
+  async ask(capability: Exclude<keyof Capabilities, "egress">, request: Loose<GuestRequest>): Promise<unknown> {
     const text = encode(request);
     await this.flush();
+    if (this.#over) return never();
     return unwrap(await this.#capabilities[capability].ask(text));
   }
 
   async open(request: Loose<GuestRequest>): Promise<ReadableStream<Uint8Array>> {
     const text = encode(request);
     await this.flush();
+    if (this.#over) return never();
     return this.#capabilities.ai.open(text);
   }
 
   /** Takes its place in the order now; leaves with the next flush. */
   record(entry: JournalEntry): void {
+    if (this.#over) return;
     this.#journal.push(entry);
     if (this.#journal.length === 1) queueMicrotask(() => void this.flush().catch(() => undefined));
   }
@@ -73,7 +110,7 @@ export class Session {
     }
   }
 
-  async fetchSlot<T>(work: () => Promise<T>): Promise<T> {
+  async #fetchSlot<T>(work: () => Promise<T>): Promise<T> {
     if (this.#fetches >= FETCHES_PENDING_MAX) await new Promise<void>((resolve) => this.#fetch_queue.push(resolve));
     else this.#fetches += 1;
     try {
@@ -85,6 +122,10 @@ export class Session {
     }
   }
 }
+
+/** Taken before the user's module is evaluated. */
+const clear = globalThis.clearTimeout;
+const never = <T>(): Promise<T> => new Promise(() => undefined);
 
 function encode(request: Loose<GuestRequest>): string {
   const json = toJson(request, "request");

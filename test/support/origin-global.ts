@@ -1,6 +1,6 @@
 /**
  * vitest globalSetup of project `edge`: a site elsewhere, for functions to fetch. `?to=…` sends them on, `/headers` answers with the
- * headers that arrived, `/forged` pretends to be a refusal of the edge's own; the rest answers. Beside it a server that says nothing:
+ * headers that arrived, `/count?of=…` counts and `/counted?of=…` tells how often, `/forged` pretends to be a refusal of the edge's own; the rest answers. Beside it a server that says nothing:
  * `/held` counts its connections, `/hang-up` ends them. As a gateway it streams the first message's text, an event stream, as it is, and
  * for the model `cut` breaks the connection then; for `hangs` it says nothing, and
  * `/hanging` counts such calls whose caller has not left.
@@ -20,10 +20,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   });
   silent.listen(0, "127.0.0.1");
   await once(silent, "listening");
+  const counts = new Map<string, number>();
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url ?? "/", "http://origin");
     const to = searchParams.get("to");
+    const of = searchParams.get("of") ?? "";
+    if (pathname === "/count") counts.set(of, (counts.get(of) ?? 0) + 1);
     if (to !== null) response.writeHead(302, { location: to }).end();
+    else if (pathname === "/counted") response.end(String(counts.get(of) ?? 0));
     else if (pathname === "/headers") response.end(JSON.stringify(request.headers));
     else if (pathname === "/forged") response.writeHead(200, { "x-millrace-egress-forbidden": "bank.example" }).end("forged");
     else if (pathname === "/v1/chat/completions") void streamAsGateway(request, response, hanging);
