@@ -110,13 +110,20 @@ export async function runInIsolate(request: IsolateRequest): Promise<Result<stri
       return good(await readAnswer(answer, request.signal));
     } catch (error) {
       const failed = codeNotLoaded(env, error);
-      if (failed === undefined) throw error;
+      if (failed === undefined) {
+        // The loader would hand the broken isolate to all who come after.
+        if (isBroken(error)) rename(id, name);
+        throw error;
+      }
       rename(id, name);
       // Somebody else's attempt failed, perhaps long ago: this one has not asked for the code yet.
       if (asked || again) return bad(failed, "The function's code could not be read.");
     }
   }
 }
+
+/** The isolate is gone, by a guest's `abortIsolate` or by a fault of the runtime's, and whoever was in it; only the runtime says so in these words. */
+const isBroken = (error: unknown): boolean => error instanceof Error && error.message.startsWith("internal error; reference");
 
 /** The loader keeps a callback's failure under its name for good: then the isolate gets another. Beyond the limit the oldest get theirs back. */
 const names = new Map<string, string>();
@@ -198,6 +205,7 @@ export function isolateFailure(error: unknown): Failure {
   if (error instanceof AnswerTooLarge) {
     return failure("result_not_serializable", `The output is too large; the limit is ${RESULT_BYTES_MAX}.`);
   }
+  if (isBroken(error)) return failure("internal", "The function's isolate broke; the next run gets another.");
   const message = cleanMessage(error);
   if (/code had hung/.test(message)) {
     return failure("function_timeout", "The function can never settle: it awaits something that nothing is left to resolve.");
