@@ -68,7 +68,7 @@ describe("a caller whose life ended", () => {
     expect(await statusOf(called)).toBe("running"); // its caller goes on
     await runInDurableObject(objectOf(root), (_object, { storage }) => {
       // As if its end were stored and its life over before anybody was told.
-      storage.sql.exec('UPDATE run SET status = \'cancelled\', outcome = \'{"status":"cancelled","error":{"code":"cancelled"}}\'');
+      storage.sql.exec("INSERT INTO run_outcome VALUES (1, ?)", JSON.stringify({ status: "cancelled", error: { code: "cancelled" } }));
     });
     expect(await statusOf(called)).toBe("running");
     expect(await runDurableObjectAlarm(objectOf(called))).toBe(true);
