@@ -67,7 +67,7 @@ describe("a guest that does not end well", () => {
     ["detailed in no text", `'{"ok":false,"kind":"threw","detail":{"toString":[1]}}'`, "function_threw", /./],
     ["empty", `'{"ok":false}'`, "function_threw", /./],
     ["no object", "'null'", "function_threw", /without an answer of the kind/],
-    ["no JSON", "'{\"ok\":'", "function_threw", /without an answer of the kind/],
+    ["cut off", "'{\"ok\":'", "function_threw", /without an answer of the kind/],
   ])("an answer of its own making that is %s is the function's failure, not ours", async (what, text, code, detail) => {
     const name = `forges-${what.replaceAll(" ", "-")}`;
     await deploy(name, "() => 1", {

@@ -94,6 +94,7 @@ export class Session {
 
   /** Resolves when everything recorded so far is durable. */
   async flush(): Promise<void> {
+    if (this.#over) return never();
     if (this.#journal.length > 0) {
       const entries = this.#journal;
       this.#journal = [];
