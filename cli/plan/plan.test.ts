@@ -104,7 +104,7 @@ describe("millrace plan", { timeout: 60_000 }, () => {
     const ended = await millrace(args, (err, kill) => err.includes("so far") && kill());
     expect(ended.code).toBe(130);
     expect(JSON.parse(ended.out)).toMatchObject({ complete: false, workload: { calls: 60_000 } });
-    expect(ended.err).toContain("replay 1");
+    expect(ended.err).toMatch(/replay \d/);
   });
 });
 

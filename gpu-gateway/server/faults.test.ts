@@ -135,7 +135,9 @@ describe("kill -9 of the gateway", () => {
 
   test("instances are adopted, not started twice; the gap is lost; metered = provisioned", async () => {
     const before = await world.engines();
-    const stream = await clientOf(world).chat.completions.create({ ...ask, max_tokens: 2_000, stream: true });
+    // As long as its schema asks for: on its way for longer than the journal takes to note it.
+    const long = { type: "json_schema", json_schema: { name: "long", schema: { const: "word".repeat(2_000) } } } as const;
+    const stream = await clientOf(world).chat.completions.create({ ...ask, response_format: long, max_tokens: 2_000, stream: true });
     await stream[Symbol.asyncIterator]().next();
     const journal = path.join(world.state_dir, "journal", "000000000000001.ndjson");
     await until("tokens that the journal knows of", () => readFileSync(journal, "utf8").includes('"calls_progressed"'));
