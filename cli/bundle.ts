@@ -12,7 +12,7 @@ export async function bundle(file: string): Promise<string> {
     format: "esm",
     target: "es2024",
     platform: "neutral",
-    external: ["millrace", "cloudflare:*"],
+    external: ["millrace", "cloudflare:*", "node:async_hooks"],
     charset: "utf8",
     logLevel: "silent",
   }).catch((error: unknown) => {

@@ -379,3 +379,37 @@ describe("what a guest can reach", () => {
     expect(await output("bounds")).toEqual([...Array.from({ length: 8 }, () => "invalid_request"), "too_many_steps"]);
   });
 });
+
+describe("what a guest says", () => {
+  const linesOf = async (run: string) => {
+    const answer = await request("GET", `/v1/runs/${run}/logs`, { key: a.all });
+    return (await answer.json<{ lines: { text: string }[] }>()).lines;
+  };
+
+  test("more log text than one message takes arrives whole, and the next capability works", async () => {
+    await deploy(
+      "talks-much",
+      "async (ctx) => { for (let i = 0; i < 100; i++) ctx.log('€'.repeat(8192)); await ctx.memory.get('k'); return 1; }",
+    );
+    const run = await (await invoke("talks-much")).json<RunBody>();
+    expect(run.status).toBe("done");
+    expect(await linesOf(run.run)).toHaveLength(100);
+  });
+
+  test("an event that is too large is refused alone: what comes after works, what was said before is kept", async () => {
+    const emit = "ctx.emit('e', 'x'.repeat(70000)).catch((e) => e.code)";
+    await deploy(
+      "emits-much",
+      `async (ctx) => { console.log("before"); const code = await ${emit}; await ctx.memory.get("k"); return code; }`,
+    );
+    const run = await (await invoke("emits-much")).json<RunBody>();
+    expect(run).toMatchObject({ status: "done", output: "invalid_request" });
+    expect((await linesOf(run.run)).map((line) => line.text)).toEqual(["before"]);
+  });
+
+  test("in a listener of AbortSignal.timeout the run's context is there", async () => {
+    const wait = "new Promise((resolve) => AbortSignal.timeout(20).addEventListener('abort', () => resolve(ctx.memory.set('k', 1))))";
+    await deploy("listens", `async (ctx) => { await ${wait}; await ctx.memory.set('l', 2); return ctx.memory.get('k'); }`);
+    expect((await (await invoke("listens")).json<RunBody>()).status).toBe("done");
+  });
+});

@@ -13,7 +13,6 @@ import { ERRORS, failure, type ErrorCode, type Failure } from "../../schema/core
 import { hashParts, sha256Hex } from "../../schema/core/hash.ts";
 import { callId, type RunId } from "../../schema/core/ids.ts";
 import {
-  EMIT_BYTES_MAX,
   guestRequest,
   RESULT_BYTES_MAX,
   type ChatResult,
@@ -24,7 +23,7 @@ import {
   type GuestResult,
   type GuestStreamLine,
 } from "../../schema/core/wire/guest.ts";
-import { STEP_CHARS_MAX } from "../../schema/core/wire/limits.ts";
+import { EMIT_BYTES_MAX, STEP_CHARS_MAX } from "../../schema/core/wire/limits.ts";
 import type { ResolvedFunction } from "../functions.ts";
 import type { GatewayCall } from "../gateway-client-call.ts";
 import { CallLedger, type Calls, type NumberedFrame } from "./call-ledger.ts";
@@ -40,6 +39,7 @@ import { depthOf, JSON_DEPTH_MAX } from "./json-depth.ts";
 import { memoryFor } from "./memory-scope.ts";
 import { toNdjson } from "./ndjson.ts";
 import { objectLimits } from "./object-limits.ts";
+import { utf8FitsIn } from "./utf8.ts";
 import { RelayedCalls } from "./relayed-calls.ts";
 import { bad, good, type Result } from "./result.ts";
 import { Steps } from "./steps.ts";
@@ -367,7 +367,7 @@ class Engine implements Execution {
   #journal(entries: Extract<GuestRequest, { op: "journal" }>["entries"]): Result<null> {
     const { ctx, identity, sink } = this.#options;
     for (const entry of entries) {
-      if (entry.kind === "emit" && JSON.stringify(entry.data ?? null).length > EMIT_BYTES_MAX) {
+      if (entry.kind === "emit" && !utf8FitsIn(JSON.stringify(entry.data ?? null), EMIT_BYTES_MAX)) {
         return bad("invalid_request", `emit takes at most ${EMIT_BYTES_MAX} bytes.`, "data");
       }
     }

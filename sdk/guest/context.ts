@@ -1,9 +1,10 @@
 /** Builds the `ctx` of a run. Nothing here decides anything: every limit and right is kept by the object that answers. */
-import { FANOUT_MAX } from "../../schema/core/wire/limits.ts";
+import { EMIT_BYTES_MAX, FANOUT_MAX } from "../../schema/core/wire/limits.ts";
 import { chatBody, openStream } from "./chat.ts";
 import { MillraceError } from "./error.ts";
 import { toJson } from "./json.ts";
 import { newScope, scopeFor, stepPath, within, type Scope } from "./scope.ts";
+import { byteLength } from "./session.ts";
 import type { ChatAnswer, Ctx, FanoutOptions, Log, StepOptions } from "./types.ts";
 
 export function makeCtx(own: Scope, named_agent?: string): Ctx {
@@ -60,6 +61,8 @@ export function makeCtx(own: Scope, named_agent?: string): Ctx {
       if (typeof name !== "string") throw new MillraceError("invalid_request", "An event's name is a string.", "name");
       const json = toJson(data, "data");
       if (!json.ok) throw new MillraceError("invalid_request", json.detail, "data");
+      if (byteLength(json.text) > EMIT_BYTES_MAX)
+        throw new MillraceError("invalid_request", `An event's data is at most ${EMIT_BYTES_MAX} bytes of JSON.`, "data");
       session.record({ kind: "emit", path: stepPath(here(), "emit"), name, data });
       await session.flush();
     },

@@ -8,7 +8,7 @@ import type { GuestInvocation, GuestResult } from "../../schema/core/wire/guest.
 import { makeCtx } from "./context.ts";
 import { MillraceError } from "./error.ts";
 import { toJson } from "./json.ts";
-import { newScope, within } from "./scope.ts";
+import { newScope, within, type Scope } from "./scope.ts";
 import { Session, type Capabilities } from "./session.ts";
 
 const DETAIL_CHARS_MAX = 2_000;
@@ -27,8 +27,9 @@ export const Guest = Object.freeze({
     if (request.method !== "POST") return new PlainResponse(verdict());
     const session = new Session((await request.json()) as GuestInvocation, ctx.props as Capabilities);
     request.signal.addEventListener("abort", () => session.end(), { once: true });
+    const scope = newScope(session, "");
     try {
-      const result = await within(newScope(session, ""), () => invoke(session));
+      const result = await within(scope, () => invoke(scope));
       // Lines and events that were recorded are durable before the result is.
       await session.flush().catch(() => undefined);
       return new Response(result);
@@ -41,10 +42,10 @@ export const Guest = Object.freeze({
 const verdict = (): string =>
   typeof exported === "function" ? "ok" : "The module's default export is not an agent: export default agent(async (ctx) => …).";
 
-async function invoke(session: Session): Promise<string> {
+async function invoke(scope: Scope): Promise<string> {
   try {
     if (typeof exported !== "function") throw new MillraceError("function_invalid", "The module's default export is not an agent.");
-    const output: unknown = await (exported as (ctx: unknown) => unknown)(makeCtx(newScope(session, "")));
+    const output: unknown = await (exported as (ctx: unknown) => unknown)(makeCtx(scope));
     const json = toJson(output, "output");
     if (!json.ok) return answer({ ok: false, kind: "not_serializable", detail: json.detail });
     return `{"ok":true,"output":${json.text}}`;

@@ -23,6 +23,8 @@ type JournalEntry = Extract<GuestRequest, { op: "journal" }>["entries"][number];
 type Loose<T> = T extends unknown ? { [K in keyof T]: T[K] | undefined } : never;
 
 const JOURNAL_BATCH_MAX = 64;
+/** Below what a capability takes, with its envelope. */
+const JOURNAL_BATCH_BYTES_MAX = 1_000_000;
 /** Outgoing requests of a run that may await their headers at once: the platform's limit, kept here too. Further ones wait, first come first served. */
 const FETCHES_PENDING_MAX = 6;
 
@@ -73,14 +75,14 @@ export class Session {
 
   async ask(capability: Exclude<keyof Capabilities, "egress">, request: Loose<GuestRequest>): Promise<unknown> {
     const text = encode(request);
-    await this.flush();
+    await this.#flushed();
     if (this.#over) return never();
     return unwrap(await this.#capabilities[capability].ask(text));
   }
 
   async open(request: Loose<GuestRequest>): Promise<ReadableStream<Uint8Array>> {
     const text = encode(request);
-    await this.flush();
+    await this.#flushed();
     if (this.#over) return never();
     return this.#capabilities.ai.open(text);
   }
@@ -99,15 +101,29 @@ export class Session {
       const entries = this.#journal;
       this.#journal = [];
       const before = this.#flushing;
-      this.#flushing = this.#send(entries, before);
+      const sent = this.#send(entries, before);
+      // Whose entry was refused is told; who comes after is not.
+      this.#flushing = sent.catch(() => undefined);
+      return sent;
     }
     await this.#flushing;
   }
 
+  /** What was recorded before has its place first. That it was refused is told to whoever recorded it, not to who comes after. */
+  #flushed(): Promise<void> {
+    return this.flush().catch(() => undefined);
+  }
+
   async #send(entries: JournalEntry[], before: Promise<void>): Promise<void> {
     await before.catch(() => undefined);
-    for (let at = 0; at < entries.length; at += JOURNAL_BATCH_MAX) {
-      unwrap(await this.#capabilities.journal.ask(encode({ op: "journal", entries: entries.slice(at, at + JOURNAL_BATCH_MAX) })));
+    for (let at = 0; at < entries.length;) {
+      let to = at;
+      for (let size = 0; to < entries.length && to - at < JOURNAL_BATCH_MAX; to += 1) {
+        size += byteLength(JSON.stringify(entries[to])) + 1;
+        if (to > at && size > JOURNAL_BATCH_BYTES_MAX) break;
+      }
+      unwrap(await this.#capabilities.journal.ask(encode({ op: "journal", entries: entries.slice(at, to) })));
+      at = to;
     }
   }
 
@@ -126,6 +142,10 @@ export class Session {
 
 /** Taken before the user's module is evaluated. */
 const clear = globalThis.clearTimeout;
+const utf8 = new TextEncoder();
+const encodeText = utf8.encode.bind(utf8);
+
+export const byteLength = (text: string): number => encodeText(text).length;
 const never = <T>(): Promise<T> => new Promise(() => undefined);
 
 function encode(request: Loose<GuestRequest>): string {

@@ -15,6 +15,8 @@ export function endTimersWithTheirRun(): void {
       real(timer);
     });
   }
+  // The platform's own tells its listeners outside of the run that asked.
+  Object.defineProperty(AbortSignal, "timeout", { value: abortAfter, writable: true, configurable: true });
   const { scheduler } = globalThis as unknown as { scheduler: object };
   Object.defineProperty(Object.getPrototypeOf(scheduler), "wait", { value: wait, writable: true, configurable: true });
 }
@@ -31,6 +33,12 @@ function ofRun(real: SetTimer, times: "once" | "again"): SetTimer {
     session.keep(timer);
     return timer;
   };
+}
+
+function abortAfter(delay_ms: number): AbortSignal {
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError")), delay_ms);
+  return controller.signal;
 }
 
 const wait: Wait = (delay_ms, options) =>

@@ -16,8 +16,6 @@ export const GUEST_REQUEST_BYTES_MAX = 1_048_576;
 export const RESULT_BYTES_MAX = 1_048_576;
 /** One log line: the rest is cut off. */
 export const LOG_TEXT_CHARS_MAX = 8_192;
-/** `emit`: the data, as JSON; beyond it `invalid_request`. */
-export const EMIT_BYTES_MAX = 65_536;
 export const JOURNAL_ENTRIES_MAX = 256; // entries of one journal request; the harness sends several
 export const MEMORY_KEY_CHARS_MAX = 512; // `invalid_request`
 export const MEMORY_LIST_MAX = 1_000; // keys of one list; `limit` may ask for fewer

@@ -24,3 +24,6 @@ export const MEMORY_VALUE_BYTES_MAX = 65_536; // a value in `ctx.memory`: invali
 export const LOG_LINES_MAX = 10_000; // log lines of a run: the rest is dropped and counted; of a session: the oldest are
 export const ACTIVE_WORKERS_PER_OBJECT_MAX = 10; // loaded isolates per Durable Object (platform limit, enforced by us)
 export const PENDING_CONNECTIONS_MAX = 6; // outgoing connections awaiting headers (platform limit, enforced by us)
+
+/** `emit`: the data, as JSON in UTF-8; beyond it `invalid_request`. */
+export const EMIT_BYTES_MAX = 65_536;
